@@ -1,0 +1,88 @@
+"""Stored bytes from disk, by `preadv` into buffers that exist already, outside the GIL and any library's lock."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from oocload.chunks.scratch import Bytes
+
+_MAX_BUFFERS = 1024  # IOV_MAX on Linux
+
+
+class Files:
+    """Descriptors of the files of one field: one that holds many chunks stays open, a chunk's own does not.
+
+    Reading names its offset, so descriptors may cross a fork and serve many threads.
+
+    Parameters
+    ----------
+    keep_open
+        Whether descriptors stay open until `close`.
+
+    """
+
+    def __init__(self, keep_open: bool) -> None:
+        self._keep_open = keep_open
+        self._descriptors: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def read(self, path: str, offset: int, buffers: Sequence[Any]) -> None:
+        """Fill writable buffers, one after the other, from a file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read, or ends too early.
+
+        """
+        if self._keep_open:
+            _read_all(self._descriptor(path), offset, buffers)
+            return
+        descriptor = _open(path)
+        try:
+            _read_all(descriptor, offset, buffers)
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Close what is open; a later read opens it again."""
+        with self._lock:
+            for descriptor in self._descriptors.values():
+                os.close(descriptor)
+            self._descriptors.clear()
+
+    def _descriptor(self, path: str) -> int:
+        with self._lock:
+            if path not in self._descriptors:
+                self._descriptors[path] = _open(path)
+            return self._descriptors[path]
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _read_all(descriptor: int, offset: int, buffers: Sequence[Any]) -> None:
+    for first in range(0, len(buffers), _MAX_BUFFERS):
+        part = buffers[first : first + _MAX_BUFFERS]
+        wanted = sum(map(len, part))
+        got = os.preadv(descriptor, part, offset)
+        if got < wanted:
+            _read_rest(descriptor, offset, part, got)
+        offset += wanted
+
+
+def _read_rest(descriptor: int, offset: int, buffers: Sequence[Bytes], got: int) -> None:
+    """Go on after a short read, which the kernel may return at 2 GiB or on a signal."""
+    for buffer in buffers:
+        have = min(got, len(buffer))
+        got -= have
+        while have < len(buffer):
+            n = os.preadv(descriptor, [buffer[have:]], offset + have)
+            if n == 0:
+                raise OSError(f"the file ends at byte {offset + have}, {len(buffer) - have} bytes too early")
+            have += n
+        offset += len(buffer)

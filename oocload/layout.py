@@ -1,0 +1,180 @@
+"""Frozen facts about a store: fields, shapes, dtypes, chunks, codecs, and where chunks lie.
+
+Integers and names only; nothing here opens a file or touches array data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+ReadPath = Literal["direct", "h5py", "zarr"]
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One encoding step, named as its format names it."""
+
+    name: str
+    level: int | None = None
+    item_bytes: int = 1
+
+    def __str__(self) -> str:
+        return self.name if self.level is None else f"{self.name}-{self.level}"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldLayout:
+    """What a store says about one field.
+
+    Attributes
+    ----------
+    name
+        Path of the field inside the store, ``"group/images"``.
+    shape
+        Shape of the array; axis 0 counts rows.
+    dtype
+        Dtype of delivered rows, in native byte order.
+    stored_dtype
+        Dtype of the decoded bytes on disk.
+    chunks
+        Shape of one chunk, or None where the rows lie in one piece (HDF5 contiguous).
+    codecs
+        Encoding steps in the order in which they were applied when writing.
+    read_path
+        ``"direct"``, or the library that reads the field.
+    reason
+        Why the field is not read directly; empty when it is.
+    fill
+        Bytes of one item of a chunk that was never written, in ``stored_dtype``.
+    shards
+        Shape of one Zarr shard, or None.
+
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    stored_dtype: np.dtype[np.generic]
+    chunks: tuple[int, ...] | None
+    codecs: tuple[Codec, ...] = ()
+    read_path: ReadPath = "direct"
+    reason: str = ""
+    fill: bytes = b""
+    shards: tuple[int, ...] | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Length of axis 0."""
+        return self.shape[0] if self.shape else 0
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self.shape[1:]
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of one delivered row."""
+        return prod(self.row_shape) * self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole field, decoded."""
+        return self.n_rows * self.row_nbytes
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of one chunk; the whole field where it is not chunked."""
+        return self.chunks[0] if self.chunks else max(1, self.n_rows)
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """Bytes of one decoded chunk; 0 where the field is not chunked."""
+        return prod(self.chunks) * self.stored_dtype.itemsize if self.chunks else 0
+
+    @property
+    def rigid(self) -> bool:
+        """Whether a chunk must be decoded whole to get at any of its rows."""
+        if self.read_path != "direct":
+            return self.chunks is not None
+        return bool(self.codecs)
+
+    @property
+    def decoder(self) -> str:
+        """The codecs as one word for people: ``"shuffle+deflate-4"`` or ``"raw"``."""
+        return "+".join(map(str, self.codecs)) or "raw"
+
+
+class ChunkGrid:
+    """Index arithmetic of a regular chunk grid.
+
+    Chunks are numbered in C order over the grid::
+
+        shape (10, 6), chunks (4, 3)        rows 0..3   | 0 | 1 |
+                                            rows 4..7   | 2 | 3 |
+                                            rows 8..9   | 4 | 5 |   <- edge chunks, cut at row 10
+    """
+
+    __slots__ = ("chunks", "counts", "per_band", "shape")
+
+    def __init__(self, shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.chunks = chunks
+        self.counts = tuple(-(-n // c) for n, c in zip(shape, chunks, strict=True))
+        self.per_band = prod(self.counts[1:])
+
+    @property
+    def n_chunks(self) -> int:
+        """Number of chunks in the grid."""
+        return prod(self.counts)
+
+    def bands(self, start: int, stop: int) -> range:
+        """Return the indices along axis 0 of the chunks that hold rows ``start`` to ``stop``."""
+        height = self.chunks[0]
+        return range(start // height, -(-stop // height))
+
+    def band(self, index: int) -> Iterator[tuple[int, tuple[slice, ...]]]:
+        """Yield (chunk number, its place in a row) for each chunk at ``index`` along axis 0."""
+        for inner, corner in enumerate(product(*map(range, self.counts[1:]))):
+            place = tuple(
+                slice(i * c, min(n, (i + 1) * c))
+                for i, c, n in zip(corner, self.chunks[1:], self.shape[1:], strict=True)
+            )
+            yield index * self.per_band + inner, place
+
+    def corner(self, chunk: int) -> tuple[int, ...]:
+        """Return the grid index of a chunk number."""
+        return tuple(int(i) for i in np.unravel_index(chunk, self.counts))
+
+
+class ByteRange(NamedTuple):
+    """Where the stored bytes of one chunk lie."""
+
+    path: str
+    offset: int
+    nbytes: int
+    skipped: int = 0  # HDF5 filter mask: bit i set means that codec i was not applied
+
+
+class ChunkLocations(Protocol):
+    """Tells where chunks lie; the answer for a chunk that was never written is None."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the index holds."""
+        ...
+
+    @property
+    def max_stored_nbytes(self) -> int | None:
+        """Size of the largest stored chunk, or None where only the files can tell."""
+        ...
+
+    def find(self, chunk: int) -> ByteRange | None:
+        """Return where a chunk's bytes lie. Thread-safe."""
+        ...

@@ -1,0 +1,62 @@
+"""Any batch by its number: the window that holds it is decoded, and kept until another one is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import cast
+
+from oocload.loader.batch import Batch, BatchForm
+from oocload.loader.runtime import Runtime
+from oocload.loader.windows import Window, windows
+
+
+class BatchAccess:
+    """Batches in any order, reading ahead of nobody. Not thread-safe.
+
+    Parameters
+    ----------
+    runtime
+        Of the loader.
+    form
+        Of a batch.
+
+    """
+
+    def __init__(self, runtime: Runtime, form: BatchForm) -> None:
+        self.runtime = runtime
+        self._form = form
+        self._windows: Iterator[Window] | None = None
+        self._window: Window | None = None
+
+    def get(self, epoch: int, batch: int) -> Batch:
+        """Return one batch of an epoch."""
+        if not self._holds(epoch, batch):
+            self._advance(epoch, batch)
+        window = self._window
+        assert window is not None
+        start = (batch - window.first_batch) * window.batch_rows
+        return self._form.slice(window.arrays, start, min(start + window.batch_rows, window.n_rows))
+
+    def close(self) -> None:
+        """Stop the threads and let go of the window."""
+        if self._windows is not None:
+            cast(Generator[Window], self._windows).close()
+        self._windows = self._window = None
+
+    def _holds(self, epoch: int, batch: int) -> bool:
+        w = self._window
+        if w is None or w.epoch != epoch:
+            return False
+        return w.first_batch + w.skip <= batch < w.first_batch + w.n_batches
+
+    def _advance(self, epoch: int, batch: int) -> None:
+        """Go on to the next window where that is the one, else begin anew at the batch."""
+        w = self._window
+        follows = w is not None and w.epoch == epoch and w.first_batch + w.n_batches == batch
+        self._window = w = None
+        if follows and self._windows is not None:
+            self._window = next(self._windows, None)
+        if not self._holds(epoch, batch):
+            self.close()
+            self._windows = windows(self.runtime, epoch, batch, endless=False, ahead=0)
+            self._window = next(self._windows)

@@ -1,0 +1,123 @@
+"""The form of a batch: which fields it has and whether it is an array, a dict or a tuple of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from oocload.errors import InvalidArgumentError, StoreFormatError
+from oocload.layout import FieldLayout
+from oocload.stores.base import Store
+
+Part = str | tuple[str, ...]
+"""One place of a batch: a field's name (an array), or several (a dict of arrays)."""
+
+Batch = Any
+"""An array, a dict of arrays, or a tuple of those."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchForm:
+    """What a batch is made of.
+
+    Attributes
+    ----------
+    parts
+        One `Part` per place of the tuple.
+    alone
+        Whether the batch is the one part itself rather than a tuple.
+
+    """
+
+    parts: tuple[Part, ...]
+    alone: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every field used, each once, in order."""
+        flat = [n for part in self.parts for n in ((part,) if isinstance(part, str) else part)]
+        return tuple(dict.fromkeys(flat))
+
+    def build(self, get: Callable[[str], Any]) -> Batch:
+        """Return a batch, given how to get a field's array."""
+        built = tuple(get(p) if isinstance(p, str) else {n: get(n) for n in p} for p in self.parts)
+        return built[0] if self.alone else built
+
+    def slice(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> Batch:
+        """Return the batch that lies at rows ``start`` to ``stop`` of a slab; arrays are views."""
+        return self.build(lambda name: arrays[name][start:stop])
+
+
+def choose_form(
+    store: Store,
+    x: str | Sequence[str] | None,
+    y: str | Sequence[str] | None,
+    sample_weight: str | None,
+) -> BatchForm:
+    """Return the form of a batch from the arguments of `Loader`.
+
+    Raises
+    ------
+    InvalidArgumentError, UnknownFieldError
+        If the arguments do not name fields of the store.
+
+    """
+    if x is None and (y is not None or sample_weight is not None):
+        if not {"x", "y"} <= store.fields.keys() and "x" not in store.fields:
+            raise InvalidArgumentError("x must name the input fields where y or sample_weight is given, got None")
+        x = "x"
+    if x is None and {"x", "y"} <= store.fields.keys():
+        x, y = "x", "y"
+    if x is None:
+        every = tuple(name for name, f in store.fields.items() if f.shape)
+        if not every:
+            raise StoreFormatError(f"store must hold at least one array, and {store.address} has none")
+        return BatchForm((every,), alone=True)
+    if sample_weight is not None and y is None:
+        if "y" not in store.fields:
+            raise InvalidArgumentError("y must name the target fields where sample_weight is given, got None")
+        y = "y"
+    given = [("x", x), ("y", y), ("sample_weight", sample_weight)]
+    parts = tuple(_part(name, value, store) for name, value in given if value is not None)
+    return BatchForm(parts, alone=len(parts) == 1)
+
+
+def _part(argument: str, value: str | Sequence[str], store: Store) -> Part:
+    names = (value,) if isinstance(value, str) else tuple(value)
+    if not names or not all(isinstance(n, str) for n in names):
+        raise InvalidArgumentError(f"{argument} must be a field's name or a list of names, got {value!r}")
+    for name in names:
+        store.field(name)
+    return value if isinstance(value, str) else names
+
+
+def check_fields(store: Store, names: Sequence[str]) -> dict[str, FieldLayout]:
+    """Return the layouts of the chosen fields, which must be arrays of the same number of rows.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If they differ in length.
+    StoreFormatError
+        If one holds Python objects or is no array, or there are no rows.
+
+    """
+    fields = {name: store.field(name) for name in names}
+    for name, f in fields.items():
+        if f.dtype.hasobject:
+            raise StoreFormatError(
+                f"field {name!r} of {store.address} has dtype object (variable-length items), which no batch array can "
+                "hold; choose other fields with x= and y="
+            )
+        if not f.shape:
+            raise StoreFormatError(f"field {name!r} of {store.address} must be an array of rows, and is a scalar")
+    lengths = {name: f.n_rows for name, f in fields.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name!r} has {n}" for name, n in lengths.items())
+        raise InvalidArgumentError(f"chosen fields must have the same number of rows: {shown}; choose with x= and y=")
+    if not next(iter(lengths.values())):
+        raise StoreFormatError(f"store must hold at least one row, and {store.address} has none")
+    return fields

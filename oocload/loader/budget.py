@@ -1,0 +1,187 @@
+"""The memory budget: what every part holds, its peak, and how a window is fitted under a ceiling."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from oocload.errors import MemoryCeilingError
+from oocload.units import format_bytes
+
+_MAX_DEFAULT_CEILING = 2 * 2**30
+
+
+class Budget:
+    """Counts the bytes that oocload holds, by part; thread-safe, and safe inside a finalizer."""
+
+    def __init__(self, ceiling: int) -> None:
+        self.ceiling = ceiling
+        self._held: dict[str, int] = {}
+        self._peaks: dict[str, int] = {}
+        self._total_peak = 0
+        self._lock = threading.RLock()  # a finalizer may run inside any of these methods
+
+    def take(self, part: str, n_bytes: int) -> None:
+        """Note that a part holds more."""
+        with self._lock:
+            self._held[part] = self._held.get(part, 0) + n_bytes
+            self._peaks[part] = max(self._peaks.get(part, 0), self._held[part])
+            self._total_peak = max(self._total_peak, sum(self._held.values()))
+
+    def give(self, part: str, n_bytes: int) -> None:
+        """Note that a part holds less."""
+        with self._lock:
+            self._held[part] = self._held.get(part, 0) - n_bytes
+
+    @property
+    def held(self) -> int:
+        """Bytes held now."""
+        with self._lock:
+            return sum(self._held.values())
+
+    @property
+    def peak(self) -> int:
+        """Most bytes held at once so far."""
+        return self._total_peak
+
+    def parts(self) -> dict[str, tuple[int, int]]:
+        """Return part → (bytes held now, most bytes held so far)."""
+        with self._lock:
+            return {part: (held, self._peaks.get(part, 0)) for part, held in self._held.items()}
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{p} {format_bytes(peak)}" for p, (_, peak) in self.parts().items())
+        return f"peak {format_bytes(self.peak)} of {format_bytes(self.ceiling)} ({parts or 'nothing held'})"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What fits under a ceiling: the window, how many slabs and how many threads."""
+
+    window_blocks: int
+    n_slabs: int
+    n_threads: int
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the parts of a loader cost.
+
+    ``needed = fixed + threads × per_thread + slabs × slab(window) + index(window)``
+
+    Attributes
+    ----------
+    fixed
+        Chunk indexes, resident fields, block order.
+    per_thread
+        Scratch of one worker.
+    slab
+        Window in blocks → bytes of one slab.
+    index
+        Window in blocks → bytes of the row permutations of two windows.
+
+    """
+
+    fixed: int
+    per_thread: int
+    slab: Callable[[int], int]
+    index: Callable[[int], int]
+
+    def needed(self, window_blocks: int, n_slabs: int, n_threads: int) -> int:
+        """Return the bytes that a configuration takes."""
+        windows = n_slabs * self.slab(window_blocks) + self.index(window_blocks)
+        return self.fixed + n_threads * self.per_thread + windows
+
+
+def fit(
+    costs: Costs, ceiling: int | None, wished_blocks: int, least_blocks: int, n_threads: int
+) -> tuple[Fit, int]:
+    """Choose window, slabs and threads under a ceiling; return them and the ceiling.
+
+    A third slab keeps the threads busy while one window ends and the consumer still holds another; it is taken
+    where it costs no window. Threads are given up before the window goes below ``least_blocks``.
+
+    Parameters
+    ----------
+    costs
+        What the parts cost.
+    ceiling
+        Bytes, or None for the default (see `default_ceiling`), which grows to what the wished window needs: the
+        order of rows must not depend on the machine.
+    wished_blocks, least_blocks
+        The window wished for, and the smallest that will do.
+    n_threads
+        Worker threads wished for.
+
+    Raises
+    ------
+    MemoryCeilingError
+        If the ceiling is below the smallest that works, which the message names.
+
+    """
+    if ceiling is None:
+        ceiling = max(default_ceiling(), costs.needed(wished_blocks, 2, n_threads))
+    for threads in range(n_threads, 0, -1):
+        for n_slabs in (3, 2):
+            needed = costs.needed(wished_blocks, n_slabs, threads)
+            if needed <= ceiling:
+                return Fit(wished_blocks, n_slabs, threads, needed), ceiling
+        if costs.needed(least_blocks, 2, threads) <= ceiling:
+            blocks = _largest_that_fits(costs, ceiling, least_blocks, wished_blocks, threads)
+            return Fit(blocks, 2, threads, costs.needed(blocks, 2, threads)), ceiling
+    smallest = costs.needed(least_blocks, 2, 1)
+    raise MemoryCeilingError(
+        f"memory must be at least {smallest} bytes ({format_bytes(smallest)}) for this store and batch size, "
+        f"got {format_bytes(ceiling)}; raise memory=, lower batch_size or the window, or run oocload convert to a "
+        "store with smaller chunks"
+    )
+
+
+def _largest_that_fits(costs: Costs, ceiling: int, low: int, high: int, threads: int) -> int:
+    while low < high:
+        middle = (low + high + 1) // 2
+        if costs.needed(middle, 2, threads) <= ceiling:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def default_ceiling() -> int:
+    """Return a quarter of the memory that this process may still use, at most 2 GiB."""
+    return min(_MAX_DEFAULT_CEILING, available_memory() // 4)
+
+
+def available_memory() -> int:
+    """Return the bytes available: what the control group leaves, or what the machine has free."""
+    free = _meminfo_available()
+    limits = [n for n in (_cgroup_left(*names) for names in _CGROUP_FILES) if n is not None]
+    return max(1, min([free, *limits]))
+
+
+_CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def _cgroup_left(limit_file: str, used_file: str) -> int | None:
+    try:
+        limit, used = Path(limit_file).read_text().strip(), Path(used_file).read_text().strip()
+    except OSError:
+        return None
+    return None if limit == "max" else int(limit) - int(used)
+
+
+def _meminfo_available() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

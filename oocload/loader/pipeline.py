@@ -1,0 +1,317 @@
+"""Windows decoded ahead of the consumer by a few threads, delivered in order.
+
+::
+
+    consumer   takes window 0 ........ takes window 1 ........
+    threads    blocks of 1, 2 as slabs come free: locate, fetch, decode, scatter
+
+A thread that finds no work opens the next window as soon as a slab is free. Threads know nothing of batches.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oocload.chunks.read import FieldReader, Target
+from oocload.chunks.scratch import Scratch
+from oocload.errors import ClosedError, KeptBatchesWarning
+from oocload.layout import FieldLayout
+from oocload.loader.budget import Budget
+from oocload.loader.slabs import SlabPool, carve
+from oocload.loader.stats import Stats
+from oocload.plan.blocks import BlockGrid
+from oocload.plan.epoch import EpochPlan, WindowPlan
+
+_TASK_NBYTES = 2**20  # blocks are grouped into tasks of about this many delivered bytes
+_GRACE_S = 0.25  # how long a slab may take to come back before the consumer is served from new memory
+
+
+@dataclass
+class Resources:
+    """What all pipelines of one loader share."""
+
+    fields: Mapping[str, FieldLayout]
+    readers: Mapping[str, FieldReader]
+    grid: BlockGrid
+    pool: SlabPool
+    budget: Budget
+    stats: Stats
+    condition: threading.Condition
+    n_threads: int
+    warned_kept: bool = False
+
+
+@dataclass
+class WindowJob:
+    """One window on its way: its plan, its slab, and what is left to do. Guarded by the condition."""
+
+    epoch: EpochPlan
+    number: int
+    plan: WindowPlan
+    arrays: dict[str, NDArray[Any]]
+    starts: NDArray[np.int64]
+    n_left: int = 0
+    error: BaseException | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the consumer may have it, or its error."""
+        return self.n_left == 0 or self.error is not None
+
+
+@dataclass
+class _Shared:
+    """State of one pipeline that its threads see; they never see the pipeline, so that it can be abandoned."""
+
+    resources: Resources
+    source: Iterator[tuple[EpochPlan, int]]
+    ahead: int
+    tasks: deque[tuple[WindowJob, int, int]] = field(default_factory=deque)
+    jobs: deque[WindowJob] = field(default_factory=deque)
+    n_wanted: int = 0  # windows that the consumer has asked for
+    n_opened: int = 0
+    opening: bool = False
+    beyond: bool = False  # the next window may be opened in a slab beyond the pool
+    exhausted: bool = False
+    error: BaseException | None = None
+    closed: bool = False
+
+
+class Pipeline:
+    """Decodes a sequence of windows.
+
+    Parameters
+    ----------
+    resources
+        Readers, slabs, budget, stats.
+    source
+        Yields (epoch plan, window number).
+    ahead
+        How many windows may be opened before the consumer asks for them; slabs are a limit of their own.
+
+    """
+
+    def __init__(self, resources: Resources, source: Iterator[tuple[EpochPlan, int]], ahead: int = 1000) -> None:
+        self._shared = _Shared(resources, source, ahead)
+        self._pid = os.getpid()
+        self._threads = [
+            threading.Thread(target=_work, args=(self._shared,), name=f"oocload-{i}", daemon=True)
+            for i in range(resources.n_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+        _live.add(self)
+
+    def take(self) -> WindowJob | None:
+        """Wait for the next window; None after the last.
+
+        Raises
+        ------
+        OocloadError
+            What a thread ran into while it read this window.
+
+        """
+        s = self._shared
+        if self._pid != os.getpid():
+            raise ClosedError("an iterator must stay in its process, and this one crossed a fork; iterate the loader anew")
+        with s.resources.condition:
+            s.n_wanted += 1
+            s.resources.condition.notify_all()
+            deadline = time.monotonic() + (0.0 if s.resources.warned_kept else _GRACE_S)
+            while not (s.jobs and s.jobs[0].ready):
+                if s.closed:
+                    raise ClosedError("loader must be open while it is iterated; it was closed")
+                if s.error is not None and not s.jobs:
+                    raise s.error
+                if s.exhausted and not s.jobs and not s.opening:
+                    return None
+                self._wait(deadline)
+            job = s.jobs.popleft()
+        if job.error is not None:
+            raise job.error
+        return job
+
+    def close(self) -> None:
+        """Stop the threads and drop what they hold; a second call does nothing."""
+        s = self._shared
+        if self._pid != os.getpid():
+            return  # the threads stayed in the parent, and the lock may be held by one of them for ever
+        with s.resources.condition:
+            s.closed = True
+            s.tasks.clear()
+            s.jobs.clear()
+            s.resources.condition.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        self._threads = []
+
+    def _wait(self, deadline: float) -> None:
+        """Wait for a change; where only the consumer's own batches hold the slabs, allow one beyond them."""
+        s = self._shared
+        stuck = not s.jobs and not s.opening and not s.exhausted and not s.resources.pool.available()
+        if not stuck or s.beyond:
+            s.resources.condition.wait()
+            return
+        left = deadline - time.monotonic()
+        if left > 0:
+            s.resources.condition.wait(left)
+            return
+        s.beyond = True
+        s.resources.condition.notify_all()
+        if not s.resources.warned_kept:
+            s.resources.warned_kept = True
+            warnings.warn(
+                "batches are kept after the next one was asked for, so memory goes beyond the ceiling; copy what you "
+                "keep (batch.copy()), or raise memory=",
+                KeptBatchesWarning,
+                stacklevel=4,
+            )
+
+
+_live: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for pipeline in list(_live):
+        pipeline.close()
+
+
+def _work(s: _Shared) -> None:
+    """Run tasks until the pipeline closes; the body of each thread."""
+    budget = s.resources.budget
+    taken = 0
+
+    def account(n_bytes: int) -> None:
+        nonlocal taken
+        taken += n_bytes
+        budget.take("scratch", n_bytes)
+
+    scratch = Scratch(account)
+    try:
+        while (step := _next_step(s)) is not None:
+            step(scratch)
+            del step  # a closure keeps its window's slab alive
+    finally:
+        budget.give("scratch", taken)
+
+
+def _next_step(s: _Shared) -> Callable[[Scratch], None] | None:
+    """Wait for something to do: a task, or a window to open; None when the pipeline is closed."""
+    condition = s.resources.condition
+    with condition:
+        while not s.closed:
+            if _may_open(s):
+                if (following := next(s.source, None)) is not None:
+                    s.opening = True
+                    root = s.resources.pool.lease(beyond=not s.resources.pool.available())
+                    s.beyond = False
+                    return partial(_open, s, following, root)
+                s.exhausted = True
+                condition.notify_all()
+            if s.tasks:
+                task = s.tasks.popleft()
+                return partial(_run, s, *task)
+            condition.wait()
+        return None
+
+
+def _may_open(s: _Shared) -> bool:
+    """Whether the next window should be opened now: soon enough that no thread runs dry, if there is a slab."""
+    if s.opening or s.exhausted or s.error is not None or len(s.tasks) >= 2 * s.resources.n_threads:
+        return False
+    if s.n_opened >= s.n_wanted + s.ahead:
+        return False
+    return s.beyond or s.resources.pool.available()
+
+
+def _open(s: _Shared, following: tuple[EpochPlan, int], root: NDArray[np.uint8], _: Scratch) -> None:
+    """Decide where each row of a window goes, and queue its tasks."""
+    try:
+        job = _plan_job(s.resources, *following, root)
+    except BaseException as exc:
+        with s.resources.condition:
+            s.opening, s.error = False, exc
+            s.resources.condition.notify_all()
+        return
+    with s.resources.condition:
+        s.opening = False
+        if not s.closed:
+            s.n_opened += 1
+            s.jobs.append(job)
+            s.tasks.extend(_cut(job, s.resources))
+        s.resources.condition.notify_all()
+
+
+def _plan_job(r: Resources, epoch: EpochPlan, number: int, root: NDArray[np.uint8]) -> WindowJob:
+    plan = epoch.window(number)
+    sizes = [stop - start for start, stop in (r.grid.rows(int(b)) for b in plan.blocks)]
+    starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    if plan.destinations is not None:
+        r.budget.take("index", plan.destinations.nbytes)
+        weakref.finalize(plan.destinations, r.budget.give, "index", plan.destinations.nbytes).atexit = False
+        plan.destinations[:] += plan.head_rows
+    arrays = carve(root, r.fields, plan.head_rows + plan.n_rows)
+    return WindowJob(epoch, number, plan, arrays, starts)
+
+
+def _cut(job: WindowJob, r: Resources) -> list[tuple[WindowJob, int, int]]:
+    """Cut a window into tasks of a few blocks each."""
+    block_nbytes = r.grid.block_rows * sum(f.row_nbytes for f in r.fields.values())
+    step = max(1, _TASK_NBYTES // max(1, block_nbytes))
+    n_blocks = len(job.plan.blocks)
+    tasks = [(job, first, min(n_blocks, first + step)) for first in range(0, n_blocks, step)]
+    job.n_left = len(tasks)
+    return tasks
+
+
+def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) -> None:
+    """Read some blocks of a window to their places."""
+    r = s.resources
+    error: BaseException | None = None
+    decoded = 0
+    began = time.perf_counter()
+    try:
+        if job.error is None:
+            decoded = _read_blocks(job, first, last, r, scratch)
+    except BaseException as exc:
+        error = exc
+    busy = time.perf_counter() - began
+    with r.condition:
+        r.stats.add_decoded(decoded, busy)
+        job.n_left -= 1
+        job.error = job.error or error
+        s.error = s.error or error
+        if job.ready:
+            job.plan = replace(job.plan, destinations=None)  # as large as a field of 8-byte rows
+            r.condition.notify_all()
+
+
+def _read_blocks(job: WindowJob, first: int, last: int, r: Resources, scratch: Scratch) -> int:
+    blocks = [int(b) for b in job.plan.blocks[first:last]]
+    destinations = job.plan.destinations
+    decoded = 0
+    for name, reader in r.readers.items():
+        array = job.arrays[name]
+        if destinations is None:  # consecutive blocks to consecutive places: one range
+            target = Target(array, first=job.plan.head_rows + int(job.starts[first]))
+            decoded += reader.read(r.grid.rows(blocks[0])[0], r.grid.rows(blocks[-1])[1], target, scratch)
+            continue
+        for k, block in enumerate(blocks, first):
+            target = Target(array, index=destinations[job.starts[k] : job.starts[k + 1]])
+            decoded += reader.read(*r.grid.rows(block), target, scratch)
+    return decoded

@@ -1,0 +1,230 @@
+"""What a loader settles at construction: readers, blocks, window, slabs and threads under the ceiling."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from oocload.chunks.read import FieldReader, open_reader
+from oocload.errors import InvalidArgumentError, ReadAmplificationWarning, ShuffleQualityWarning
+from oocload.layout import FieldLayout
+from oocload.loader.budget import Budget, Costs, Fit, fit
+from oocload.loader.pipeline import Pipeline, Resources
+from oocload.loader.slabs import SlabPool, slab_nbytes
+from oocload.loader.stats import Stats
+from oocload.plan.blocks import BlockGrid, amplification, choose_block_rows
+from oocload.plan.epoch import EpochPlan, PlanOptions, slab_rows
+from oocload.plan.quality import (
+    MIN_WINDOW_BLOCKS,
+    default_window_blocks,
+    relative_entropy,
+    smallest_window_blocks,
+)
+from oocload.plan.shuffle import Shuffle
+from oocload.stores.base import Store
+from oocload.units import format_bytes
+
+# A field of at most this size is held in memory whole where its chunks do not fit the blocks of the others. The
+# blocks, and so the order, depend on it: it must not depend on the ceiling.
+_MAX_RESIDENT_NBYTES = 64 * 2**20
+_UNSHUFFLED_WINDOW_NBYTES = 32 * 2**20
+_WARN_AMPLIFICATION = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The checked options of a loader."""
+
+    fields: dict[str, FieldLayout]
+    batch_size: int
+    shuffle: bool | Shuffle
+    seed: int
+    ceiling: int | None
+    drop_last: bool
+    threads: int
+    window_blocks: int | None = None  # of a state that was loaded
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of one row over all fields."""
+        return sum(f.row_nbytes for f in self.fields.values())
+
+
+class Runtime:
+    """What a loader needs to read: everything that holds memory, files or threads."""
+
+    def __init__(
+        self,
+        options: PlanOptions,
+        fitted: Fit,
+        ceiling: int,
+        setup: Setup,
+        resident: frozenset[str],
+        readers: Mapping[str, FieldReader],
+    ) -> None:
+        self.pid = os.getpid()
+        self.options = options
+        self.fit = fitted
+        self.budget = Budget(ceiling)
+        self.stats = Stats(setup.fields, resident, self.budget)
+        self.relative_entropy = relative_entropy(
+            options.batch_rows, options.window_blocks, options.grid.n_blocks
+        )
+        self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+        condition = threading.Condition(threading.RLock())
+        slab = slab_nbytes(setup.fields, slab_rows(options))
+        self._resources = Resources(
+            fields=setup.fields,
+            readers=readers,
+            grid=options.grid,
+            pool=SlabPool(slab, fitted.n_slabs, self.budget, condition),
+            budget=self.budget,
+            stats=self.stats,
+            condition=condition,
+            n_threads=fitted.n_threads,
+        )
+        for name, reader in readers.items():
+            self.budget.take("resident" if name in resident else "index", reader.held_nbytes)
+
+    def open_pipeline(self, source: Iterator[tuple[EpochPlan, int]], ahead: int) -> Pipeline:
+        """Start threads that decode windows."""
+        pipeline = Pipeline(self._resources, source, ahead)
+        self._pipelines.add(pipeline)
+        return pipeline
+
+    def close(self) -> None:
+        """Stop all pipelines, close files and let go of slabs; a second call does nothing."""
+        if self.pid != os.getpid():
+            return
+        for pipeline in list(self._pipelines):
+            pipeline.close()
+        for reader in self._resources.readers.values():
+            reader.close()
+        self._resources.pool.close()
+
+
+def settle(store: Store, setup: Setup) -> Runtime:
+    """Choose blocks, window, slabs and threads, and open what is needed to read.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a batch is larger than the store.
+    MemoryCeilingError
+        If the ceiling is below the smallest that works.
+
+    """
+    fields = setup.fields
+    n_rows = next(iter(fields.values())).n_rows
+    if setup.batch_size > n_rows:
+        raise InvalidArgumentError(
+            f"batch_size must be at most the rows of the store, {n_rows}, got {setup.batch_size}; lower batch_size"
+        )
+    resident = _resident_fields(fields)
+    heights = [f.chunk_rows for name, f in fields.items() if f.rigid and name not in resident]
+    grid = BlockGrid(n_rows, choose_block_rows(heights, setup.row_nbytes, n_rows))
+    readers = {name: open_reader(store, f) for name, f in fields.items()}
+    try:
+        options = _plan_options(setup, grid)
+        costs = _costs(setup, options, readers, resident)
+        wished, least = _window_range(setup, grid)
+        fitted, ceiling = fit(costs, setup.ceiling, wished, least, setup.threads)
+        options = _plan_options(setup, grid, fitted.window_blocks)
+        for name in resident:
+            readers[name] = open_reader(store, fields[name], resident=True)
+    except BaseException:
+        for reader in readers.values():
+            reader.close()
+        raise
+    runtime = Runtime(options, fitted, ceiling, setup, resident, readers)
+    _warn_of_amplification(fields, resident, grid)
+    _warn_of_small_window(runtime, wished, setup)
+    return runtime
+
+
+def _resident_fields(fields: Mapping[str, FieldLayout]) -> frozenset[str]:
+    """Return the small fields whose chunks do not fit the blocks that the largest field needs."""
+    main = max(fields.values(), key=lambda f: f.nbytes)
+    if not main.rigid:
+        others = [f for f in fields.values() if f.rigid and f.nbytes <= _MAX_RESIDENT_NBYTES]
+        return frozenset(f.name for f in others)
+    return frozenset(
+        f.name
+        for f in fields.values()
+        if f is not main
+        and f.rigid
+        and f.nbytes <= _MAX_RESIDENT_NBYTES
+        and min(main.chunk_rows, f.n_rows) % min(f.chunk_rows, f.n_rows)
+    )
+
+
+def _plan_options(setup: Setup, grid: BlockGrid, window_blocks: int = 1) -> PlanOptions:
+    return PlanOptions(
+        grid, setup.batch_size, window_blocks, bool(setup.shuffle), setup.seed, setup.drop_last
+    )
+
+
+def _window_range(setup: Setup, grid: BlockGrid) -> tuple[int, int]:
+    """Return the window to wish for and the smallest that will do, in blocks."""
+    least = smallest_window_blocks(grid.n_blocks, grid.block_rows, setup.batch_size)
+    if setup.window_blocks is not None:
+        return setup.window_blocks, setup.window_blocks
+    if isinstance(setup.shuffle, Shuffle) and setup.shuffle.window_rows is not None:
+        asked = min(grid.n_blocks, max(least, -(-setup.shuffle.window_rows // grid.block_rows)))
+        return asked, asked
+    if setup.shuffle:
+        return default_window_blocks(grid.n_blocks, grid.block_rows, setup.row_nbytes, setup.batch_size), least
+    blocks = _UNSHUFFLED_WINDOW_NBYTES // max(1, grid.block_rows * setup.row_nbytes)
+    return min(grid.n_blocks, max(least, blocks)), least
+
+
+def _costs(
+    setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader], resident: frozenset[str]
+) -> Costs:
+    needs: dict[str, int] = {}
+    for name, reader in readers.items():
+        for buffer, n_bytes in () if name in resident else reader.scratch_needs.items():
+            needs[buffer] = max(needs.get(buffer, 0), n_bytes)
+    held = sum(setup.fields[n].nbytes if n in resident else r.held_nbytes for n, r in readers.items())
+    grid = options.grid
+    order = 2 * 8 * grid.n_blocks if options.shuffle else 8 * grid.n_blocks
+
+    def slab(blocks: int) -> int:
+        return slab_nbytes(setup.fields, slab_rows(replace(options, window_blocks=blocks)))
+
+    def index(blocks: int) -> int:
+        return 2 * 8 * min(grid.n_rows, blocks * grid.block_rows) if options.shuffle else 0
+
+    return Costs(fixed=held + order, per_thread=sum(needs.values()), slab=slab, index=index)
+
+
+def _warn_of_amplification(
+    fields: Mapping[str, FieldLayout], resident: frozenset[str], grid: BlockGrid
+) -> None:
+    for name, f in fields.items():
+        factor = 1.0 if name in resident or not f.rigid else amplification(grid, f.chunk_rows)
+        if factor > _WARN_AMPLIFICATION:
+            warnings.warn(
+                f"field {name!r} has chunks of {f.chunk_rows} rows, which do not fit blocks of {grid.block_rows} rows: "
+                f"each is decoded {factor:.1f} times an epoch; oocload convert gives all fields the same chunk height",
+                ReadAmplificationWarning,
+                stacklevel=4,
+            )
+
+
+def _warn_of_small_window(runtime: Runtime, wished: int, setup: Setup) -> None:
+    options = runtime.options
+    blocks = options.window_blocks
+    if setup.shuffle and blocks < min(wished, MIN_WINDOW_BLOCKS):
+        ceiling = format_bytes(runtime.budget.ceiling)
+        warnings.warn(
+            f"the ceiling of {ceiling} leaves a window of {blocks} blocks, so rows mix poorly (batch entropy "
+            f"{runtime.relative_entropy:.2f} of a uniform shuffle's); raise memory=, or run oocload convert to a "
+            "store with smaller chunks",
+            ShuffleQualityWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,111 @@
+"""Slabs: the memory of one window, leased out and taken back when the last view of it dies.
+
+A lease hands out a root array over the slab's memory. Batches are views of it, and NumPy, PyTorch (`from_numpy`) and
+TensorFlow (DLPack) all keep the root alive through their views, so a finalizer on the root knows when to recycle.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oocload.chunks.scratch import align
+from oocload.layout import FieldLayout
+from oocload.loader.budget import Budget
+
+
+class SlabPool:
+    """A fixed number of slabs of one size, made when they are first needed.
+
+    Parameters
+    ----------
+    slab_nbytes, n_slabs
+        Size and number.
+    budget
+        Counts them under "slabs".
+    condition
+        Notified when a slab comes back.
+
+    """
+
+    def __init__(self, slab_nbytes: int, n_slabs: int, budget: Budget, condition: threading.Condition) -> None:
+        self.slab_nbytes = max(1, slab_nbytes)
+        self._n_left = n_slabs
+        self._budget = budget
+        self._condition = condition
+        self._free: list[mmap.mmap] = []
+        self._closed = False
+        self._pid = os.getpid()
+
+    def available(self) -> bool:
+        """Whether a lease would succeed; call it under the condition."""
+        return bool(self._free) or self._n_left > 0
+
+    def lease(self, beyond: bool = False) -> NDArray[np.uint8]:
+        """Return the root array of a slab; call it under the condition, when one is `available`.
+
+        Parameters
+        ----------
+        beyond
+            Make a slab beyond the fixed number; it is not kept when it comes back.
+
+        """
+        if beyond:
+            memory, keep = self._make(), False
+        elif self._free:
+            memory, keep = self._free.pop(), True
+        else:
+            self._n_left -= 1
+            memory, keep = self._make(), True
+        root = np.frombuffer(memory, np.uint8)
+        weakref.finalize(root, self._take_back, memory, keep).atexit = False
+        return root
+
+    def close(self) -> None:
+        """Let go of the free slabs; those in use go when their last view dies."""
+        with self._condition:
+            self._closed = True
+            while self._free:
+                self._free.pop()
+                self._budget.give("slabs", self.slab_nbytes)
+
+    def _make(self) -> mmap.mmap:
+        # Anonymous pages of its own: page-aligned, and given back to the system when the slab goes.
+        self._budget.take("slabs", self.slab_nbytes)
+        return mmap.mmap(-1, self.slab_nbytes)
+
+    def _take_back(self, memory: mmap.mmap, keep: bool) -> None:
+        # Runs wherever the last view dies, perhaps inside a method here: the condition's lock is re-entrant.
+        # In a forked child that lock may be held for ever by a thread that stayed behind.
+        if self._pid != os.getpid():
+            return
+        with self._condition:
+            if keep and not self._closed:
+                self._free.append(memory)
+            else:
+                self._budget.give("slabs", self.slab_nbytes)
+            self._condition.notify_all()
+
+
+def slab_nbytes(fields: Mapping[str, FieldLayout], n_rows: int) -> int:
+    """Return the size of a slab that holds ``n_rows`` rows of some fields."""
+    return sum(align(f.row_nbytes * n_rows) for f in fields.values())
+
+
+def carve(root: NDArray[np.uint8], fields: Mapping[str, FieldLayout], n_rows: int) -> dict[str, NDArray[Any]]:
+    """Return one array per field, of ``n_rows`` rows, over a slab; each begins at an aligned address."""
+    arrays: dict[str, NDArray[Any]] = {}
+    offset = 0
+    for name, field in fields.items():
+        nbytes = field.row_nbytes * n_rows
+        part = root[offset : offset + nbytes]
+        arrays[name] = part.view(field.dtype).reshape(n_rows, *field.row_shape)
+        offset += align(nbytes)
+    return arrays

@@ -1,0 +1,97 @@
+"""What a loader did and who waited for whom; always on, one addition per batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from oocload.layout import FieldLayout
+from oocload.loader.budget import Budget
+from oocload.units import format_bytes
+
+
+class Stats:
+    """Counters of one loader since it was made; print it.
+
+    Attributes
+    ----------
+    rows, batches
+        Delivered so far.
+    decoded_bytes
+        Bytes that came out of decoders (or were read, where nothing is encoded).
+    wait_s
+        Seconds that the consumer waited in ``next()``.
+    elapsed_s
+        Seconds from the first ``next()`` of each pass to its last.
+    busy_s
+        Seconds of worker threads spent reading, decoding and scattering, summed over threads.
+    memory
+        The `Budget`: bytes held by part, and their peaks.
+
+    """
+
+    def __init__(self, fields: Mapping[str, FieldLayout], resident: frozenset[str], budget: Budget) -> None:
+        self.rows = 0
+        self.batches = 0
+        self.decoded_bytes = 0
+        self.wait_s = 0.0
+        self.elapsed_s = 0.0
+        self.busy_s = 0.0
+        self.memory = budget
+        self._fields = fields
+        self._resident = resident
+        self._row_nbytes = sum(f.row_nbytes for f in fields.values())
+        self._mark = 0.0
+
+    def begin_pass(self) -> None:
+        """Note that a consumer asked for its first batch."""
+        self._mark = time.perf_counter()
+
+    def add_decoded(self, n_bytes: int, busy_s: float) -> None:
+        """Note a finished read."""
+        self.decoded_bytes += n_bytes
+        self.busy_s += busy_s
+
+    def add_batch(self, n_rows: int, n_batches: int = 1) -> None:
+        """Note delivered rows."""
+        now = time.perf_counter()
+        self.elapsed_s += now - self._mark
+        self._mark = now
+        self.rows += n_rows
+        self.batches += n_batches
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Field → how it is read: "direct", or the library and why; "resident" fields say so too."""
+        paths = {}
+        for name, f in self._fields.items():
+            path = f.read_path if not f.reason else f"{f.read_path} ({f.reason})"
+            paths[name] = f"resident, {path}" if name in self._resident else path
+        return paths
+
+    @property
+    def wait_share(self) -> float:
+        """Share of the time for which the consumer waited for data, 0 to 1."""
+        return min(1.0, self.wait_s / self.elapsed_s) if self.elapsed_s else 0.0
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows delivered per second of the consumer's time."""
+        return self.rows / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def amplification(self) -> float:
+        """Bytes decoded per byte delivered; a little above 1 while windows are read ahead."""
+        delivered = self.rows * self._row_nbytes
+        return self.decoded_bytes / delivered if delivered else 0.0
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{self.rows:,} rows in {self.batches:,} batches, {self.rows_per_s:,.0f} rows/s",
+            f"waited for data {self.wait_share:.1%} of {self.elapsed_s:.2f} s; "
+            f"threads were busy for {self.busy_s:.2f} s",
+            f"decoded {format_bytes(self.decoded_bytes)}, {self.amplification:.2f} per byte delivered",
+            f"memory: {self.memory!r}",
+            *(f"field {name!r}: {path}" for name, path in self.paths.items()),
+        ]
+        return "\n".join(lines)

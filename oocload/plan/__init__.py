@@ -1,0 +1,1 @@
+"""Which rows, in which order: integers in, integers out. Opens nothing and knows no framework."""

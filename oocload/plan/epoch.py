@@ -1,0 +1,197 @@
+"""One epoch: which blocks each window holds, where each row goes, and which windows each batch needs.
+
+::
+
+    block order   |  5  0  7 |  2  6  1 |  4  3  |      a permutation of blocks
+    windows            0           1         2          every `window_blocks` blocks; rows permuted within
+    positions     |----------|----------|--------|      the final order of the epoch's rows
+    batches       |---|---|---|---|---|---|---|--|      cut from positions; one may span two windows
+
+Nothing here is as long as the store has rows: the state is one integer per block, and one per row of a window
+while that window is being read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oocload.plan.blocks import BlockGrid
+from oocload.plan.shuffle import BLOCKS, ROWS, permutation
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What fixes the order of every epoch, apart from the epoch's number."""
+
+    grid: BlockGrid
+    batch_rows: int
+    window_blocks: int
+    shuffle: bool
+    seed: int
+    drop_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPlan:
+    """What is read for one window.
+
+    Attributes
+    ----------
+    blocks
+        Block numbers in reading order.
+    n_rows
+        Rows of the window.
+    destinations
+        For each row, in reading order, its place in the window's final order; None for "in reading order".
+    first_batch, n_batches
+        Batches that end in this window.
+    head_rows
+        Rows at the front of the first of them that come from the window before.
+    tail_rows
+        Rows at the window's end that the next window's first batch begins with.
+
+    """
+
+    blocks: NDArray[np.int64]
+    n_rows: int
+    destinations: NDArray[np.int64] | None
+    first_batch: int
+    n_batches: int
+    head_rows: int
+    tail_rows: int
+
+
+class EpochPlan:
+    """The order of one epoch, a pure function of (options, epoch).
+
+    Parameters
+    ----------
+    options
+        Grid, batch size, window, seed.
+    epoch
+        The epoch's number, from 0.
+
+    """
+
+    def __init__(self, options: PlanOptions, epoch: int) -> None:
+        self.options = options
+        self.epoch = epoch
+
+    @property
+    def n_batches(self) -> int:
+        """Batches in the epoch."""
+        return count_batches(self.options)
+
+    @property
+    def n_windows(self) -> int:
+        """Windows in the epoch."""
+        return -(-self.options.grid.n_blocks // self.options.window_blocks)
+
+    @cached_property
+    def block_order(self) -> NDArray[np.int64]:
+        """All blocks in the order in which windows take them."""
+        o = self.options
+        if not o.shuffle:
+            return np.arange(o.grid.n_blocks, dtype=np.int64)
+        return permutation(o.grid.n_blocks, o.seed, self.epoch, BLOCKS)
+
+    @cached_property
+    def _short_window(self) -> int:
+        """The window that holds the short last block."""
+        o = self.options
+        place = int(np.flatnonzero(self.block_order == o.grid.n_blocks - 1)[0])
+        return place // o.window_blocks
+
+    def window_start(self, window: int) -> int:
+        """Return the position of a window's first row."""
+        o = self.options
+        if window >= self.n_windows:
+            return o.grid.n_rows
+        rows = window * o.window_blocks * o.grid.block_rows
+        return rows - (o.grid.missing_rows if window > self._short_window else 0)
+
+    def window_of(self, position: int) -> int:
+        """Return the window that holds a position; O(1)."""
+        o = self.options
+        full = o.window_blocks * o.grid.block_rows
+        window = min(position // full, self.n_windows - 1)
+        return window + 1 if window + 1 < self.n_windows and position >= self.window_start(window + 1) else window
+
+    def first_window(self, batch: int) -> int:
+        """Return the window in which a batch begins."""
+        return self.window_of(batch * self.options.batch_rows)
+
+    def last_window(self, batch: int) -> int:
+        """Return the window in which a batch ends, which is the one that delivers it."""
+        stop = min((batch + 1) * self.options.batch_rows, self.options.grid.n_rows)
+        return self.window_of(stop - 1)
+
+    def window(self, window: int) -> WindowPlan:
+        """Return what is read for one window."""
+        o = self.options
+        start, stop = self.window_start(window), self.window_start(window + 1)
+        n_rows = stop - start
+        first_batch = start // o.batch_rows
+        last = window == self.n_windows - 1
+        end_batch = self.n_batches if last else stop // o.batch_rows
+        return WindowPlan(
+            blocks=self.block_order[window * o.window_blocks : (window + 1) * o.window_blocks],
+            n_rows=n_rows,
+            destinations=permutation(n_rows, o.seed, self.epoch, ROWS, window) if o.shuffle else None,
+            first_batch=first_batch,
+            n_batches=end_batch - first_batch,
+            head_rows=start % o.batch_rows,
+            tail_rows=0 if last else stop % o.batch_rows,
+        )
+
+    def batch_rows(self, batch: int) -> NDArray[np.int64]:
+        """Return the store's row numbers of one batch, in order; decides without reading anything."""
+        o = self.options
+        start = batch * o.batch_rows
+        stop = min(start + o.batch_rows, o.grid.n_rows)
+        parts = []
+        for window in range(self.window_of(start), self.window_of(stop - 1) + 1):
+            first = self.window_start(window)
+            parts.append(self._window_rows(window)[max(0, start - first) : stop - first])
+        return np.concatenate(parts)
+
+    def _window_rows(self, window: int) -> NDArray[np.int64]:
+        plan = self.window(window)
+        sources = np.concatenate([np.arange(*self.options.grid.rows(int(b))) for b in plan.blocks])
+        if plan.destinations is None:
+            return sources
+        rows = np.empty_like(sources)
+        rows[plan.destinations] = sources
+        return rows
+
+
+def count_batches(options: PlanOptions) -> int:
+    """Return the batches of any epoch."""
+    n_rows, batch_rows = options.grid.n_rows, options.batch_rows
+    return n_rows // batch_rows if options.drop_last else -(-n_rows // batch_rows)
+
+
+def slab_rows(options: PlanOptions) -> int:
+    """Return the rows that the largest slab holds: one window and the head of a batch before it."""
+    full = min(options.grid.n_rows, options.window_blocks * options.grid.block_rows)
+    one_window = options.grid.n_blocks <= options.window_blocks
+    aligned = full % options.batch_rows == 0 and options.grid.missing_rows == 0
+    return full if one_window or aligned else full + options.batch_rows - 1
+
+
+def windows_from(options: PlanOptions, epoch: int, batch: int, endless: bool) -> Iterator[tuple[EpochPlan, int]]:
+    """Yield (epoch's plan, window) from the window where a batch begins; to the epoch's end, or for ever."""
+    plan = EpochPlan(options, epoch)
+    first = plan.first_window(batch)
+    while True:
+        for window in range(first, plan.n_windows):
+            yield plan, window
+        if not endless:
+            return
+        first = 0
+        plan = EpochPlan(options, plan.epoch + 1)

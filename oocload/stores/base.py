@@ -1,0 +1,117 @@
+"""What every store offers: facts about its fields, where chunks lie, and the library's own reading.
+
+A store moves array data in one place only, `read_rows`: the fallback through h5py or zarr.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oocload.errors import UnknownFieldError
+from oocload.layout import ChunkLocations, FieldLayout
+from oocload.units import format_bytes
+
+
+class Store(ABC):
+    """An open HDF5 or Zarr store: its fields and their layouts; no array data is read on opening.
+
+    Use it as a context manager, or call `close`. It pickles as its address and reopens by itself.
+
+    Attributes
+    ----------
+    address
+        What `oocload.open` was given: a path, with ``::group`` where a group was named.
+    format
+        ``"HDF5"``, ``"Zarr v2"`` or ``"Zarr v3"``.
+    fields
+        Field name → `FieldLayout`, sorted by name.
+
+    """
+
+    address: str
+    format: str
+    fields: Mapping[str, FieldLayout]
+
+    @abstractmethod
+    def locate(self, name: str) -> ChunkLocations:
+        """Return where the chunks of a field lie (direct fields only).
+
+        Raises
+        ------
+        StoreFormatError
+            If the file is shorter than its own index says.
+
+        """
+
+    @abstractmethod
+    def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Read rows through the format's own library, in native byte order. Thread-safe."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what is open; a second call does nothing."""
+
+    def field(self, name: str) -> FieldLayout:
+        """Return one field's layout.
+
+        Raises
+        ------
+        UnknownFieldError
+            If there is no such field; the message lists those there are.
+
+        """
+        try:
+            return self.fields[name]
+        except KeyError:
+            known = ", ".join(map(repr, self.fields)) or "none at all"
+            raise UnknownFieldError(
+                f"field {name!r} must be one of those in {self.address}, which has {known}"
+            ) from None
+
+    def fingerprint(self, names: tuple[str, ...]) -> str:
+        """Return a short hash of the layout of some fields; equal for equal layouts, whatever the path."""
+        text = repr([(n, self.fields[n].shape, self.fields[n].dtype.str) for n in names])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{self.format} store {self.address}", *describe_fields(self.fields)])
+
+
+def describe_fields(fields: Mapping[str, FieldLayout]) -> list[str]:
+    """Return one aligned line of text per field: shape, dtype, size, chunks, codecs, read path."""
+    if not fields:
+        return ["  (no fields)"]
+    rows = [("field", "shape", "dtype", "size", "chunks", "codecs", "read path")]
+    for f in fields.values():
+        chunks = "contiguous" if f.chunks is None else _shape(f.chunks)
+        if f.shards is not None:
+            chunks += f" in shards {_shape(f.shards)}"
+        path = f.read_path if f.read_path == "direct" else f"{f.read_path}: {f.reason}"
+        size = format_bytes(f.nbytes if f.shape else f.dtype.itemsize)
+        rows.append((f.name, _shape(f.shape), f.dtype.name, size, chunks, f.decoder, path))
+    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    return ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) or "scalar"
+
+
+def native(dtype: np.dtype[Any]) -> np.dtype[np.generic]:
+    """Return a dtype in this machine's byte order."""
+    return dtype.newbyteorder("=")

@@ -1,0 +1,64 @@
+"""Byte counts as people write them ("64 MiB") and as integers; converted once, at the border."""
+
+from __future__ import annotations
+
+import re
+
+from oocload.errors import InvalidArgumentError
+
+_FACTORS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "k": 2**10,
+    "m": 2**20,
+    "g": 2**30,
+    "t": 2**40,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+_PATTERN = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zA-Z]*)\s*")
+
+
+def parse_bytes(value: int | str, name: str) -> int:
+    """Return a positive number of bytes.
+
+    Parameters
+    ----------
+    value
+        An integer, or text such as ``"64 MiB"`` (2**20) or ``"64 MB"`` (10**6).
+    name
+        The argument's name, for the error.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the value is not a size, or is not above zero.
+
+    """
+    n_bytes: int | None = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        n_bytes = value
+    elif isinstance(value, str) and (match := _PATTERN.fullmatch(value)):
+        factor = _FACTORS.get(match.group(2).lower())
+        n_bytes = None if factor is None else round(float(match.group(1)) * factor)
+    if n_bytes is None or n_bytes <= 0:
+        raise InvalidArgumentError(
+            f"{name} must be a size above zero, got {value!r}; write bytes as an integer or text such as '512 MiB'"
+        )
+    return n_bytes
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Return a byte count for people, in binary units: ``"64.0 MiB"``."""
+    size = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
