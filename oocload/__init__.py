@@ -1,5 +1,7 @@
 """Train on arrays larger than memory, straight from HDF5 and Zarr."""
 
+from oocload.convert.convert import ConversionReport, convert
+from oocload.convert.writer import Writer, create
 from oocload.errors import (
     ChunkError,
     ClosedError,
@@ -20,4 +22,33 @@ from oocload.errors import (
 )
 from oocload.loader.loader import Loader
 from oocload.plan.shuffle import Shuffle
-from oocload.stores import open
+from oocload.stores import Store, open
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ChunkError",
+    "ClosedError",
+    "ConversionError",
+    "ConversionReport",
+    "InvalidArgumentError",
+    "KeptBatchesWarning",
+    "Loader",
+    "MemoryCeilingError",
+    "MissingPackageError",
+    "OocloadError",
+    "OocloadWarning",
+    "ReadAmplificationWarning",
+    "Shuffle",
+    "ShuffleQualityWarning",
+    "StateError",
+    "Store",
+    "StoreFormatError",
+    "StoreNotFoundError",
+    "TargetExistsError",
+    "UnknownFieldError",
+    "Writer",
+    "convert",
+    "create",
+    "open",
+]

@@ -59,3 +59,6 @@ def open(path: str | os.PathLike[str]) -> Store:  # noqa: A001 - the public name
     raise StoreFormatError(
         f"store must have a suffix that names its format ({known}), got {file!r}; rename it, or run oocload convert"
     )
+
+
+__all__ = ["HDF5_SUFFIXES", "ZARR_SUFFIXES", "Store", "open"]

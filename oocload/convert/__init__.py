@@ -1,0 +1,1 @@
+"""From anything that holds arrays to a chunked store on disk."""

@@ -1,0 +1,44 @@
+"""How high the chunks of a new store are; integers only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# Decoded bytes of one chunk of the largest field: large enough that decoding it dwarfs asking for it, small enough
+# that a window of few MiB draws from many (benchmarks/chunk_size.py).
+DEFAULT_CHUNK_NBYTES = 2**20
+# Chunks of small fields are made of several chunk heights, up to this size: one file or index entry each is dear.
+_SMALL_CHUNK_NBYTES = 64 * 2**10
+
+
+def chunk_heights(
+    row_nbytes: Mapping[str, int], chunk_nbytes: int, n_rows: int | None = None
+) -> dict[str, int]:
+    """Return rows per chunk of each field.
+
+    Parameters
+    ----------
+    row_nbytes
+        Field → bytes of one row.
+    chunk_nbytes
+        Bytes of one chunk of the largest field, about.
+    n_rows
+        Rows of the store where known; no chunk is higher.
+
+    Returns
+    -------
+    dict
+        The same height for every large field, and a multiple of it for small ones.
+
+    """
+    height = max(1, chunk_nbytes // max(1, max(row_nbytes.values())))
+    return align_heights(row_nbytes, height, n_rows)
+
+
+def align_heights(row_nbytes: Mapping[str, int], height: int, n_rows: int | None = None) -> dict[str, int]:
+    """Return rows per chunk of each field, given the height for large ones."""
+    heights = {}
+    for name, nbytes in row_nbytes.items():
+        multiple = max(1, _SMALL_CHUNK_NBYTES // max(1, nbytes * height))
+        heights[name] = height * multiple
+    return heights if n_rows is None else {name: min(h, max(1, n_rows)) for name, h in heights.items()}
