@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 import oocload.stores as stores
 from oocload.errors import ClosedError, InvalidArgumentError
 from oocload.loader.access import BatchAccess
-from oocload.loader.batch import Batch, check_fields, choose_form
+from oocload.layout import FieldLayout
+from oocload.loader.batch import Batch, BatchForm, check_fields, choose_form
 from oocload.loader.runtime import Runtime, Setup, settle
 from oocload.loader.state import check_state, make_state
 from oocload.loader.stats import Stats
@@ -164,6 +165,25 @@ class Loader:
             batch = self._access.get(self._epoch, index % n_batches)
         return batch if self._transform is None else self._transform(batch)
 
+    def slabs(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """Iterate over one epoch as `__iter__` does, many batches at a time; what adapters are built on.
+
+        Yields
+        ------
+        dict
+            Field → array of whole batches, one after the other (the epoch's last may be short); views of a slab that
+            is recycled when the last of them dies. No transform is applied.
+
+        """
+        stats = self._runtime.stats
+        for window in self._windows(endless=False):
+            start = window.skip * window.batch_rows
+            self._note(window.epoch, window.first_batch + window.n_batches)
+            stats.add_batch(window.n_rows - start, window.n_batches - window.skip)
+            arrays = {name: array[start : window.n_rows] for name, array in window.arrays.items()}
+            del window
+            yield arrays
+
     def batch_rows(self, index: int) -> NDArray[Any]:
         """Return the store's row numbers of batch ``index`` of the current epoch; reads nothing.
 
@@ -234,7 +254,38 @@ class Loader:
             "drop_last": o.drop_last,
         }
 
+    def begin_state(self) -> dict[str, Any]:
+        """Return the state from which the next ``for`` begins: what `state_dict` gives, or the next epoch's start."""
+        with self._lock:
+            epoch, batch = (self._epoch + 1, 0) if self._begun else (self._epoch, self._batch)
+            return make_state(self._identity(), epoch, batch, self._runtime.options.window_blocks)
+
     # Facts
+
+    @property
+    def fields(self) -> Mapping[str, FieldLayout]:
+        """Field → layout, of the chosen fields."""
+        return self._setup.fields
+
+    @property
+    def form(self) -> BatchForm:
+        """Which fields a batch has, and how they are arranged."""
+        return self._form
+
+    @property
+    def transform(self) -> Callable[[Any], Any] | None:
+        """The function that each batch passes through."""
+        return self._transform
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the store."""
+        return self._runtime.options.grid.n_rows
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether the last batch is left out where it is not full."""
+        return self._setup.drop_last
 
     @property
     def stats(self) -> Stats:
@@ -405,6 +456,8 @@ class Loader:
                 self._note(window.epoch, number + 1)
                 stats.add_batch(stop - start)
                 yield batch if transform is None else transform(batch)
+                del batch
+            del window  # its slab is free for the next but one as soon as the consumer lets go of its last batch
 
 
 def _close(runtime: Runtime, store: Store | None) -> None:

@@ -71,6 +71,7 @@ def windows(runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int 
         while (window := _next(pipeline, runtime, tail, first)) is not None:
             if window.n_batches > window.skip:
                 yield window
+            del window  # so that nobody but the consumer holds its slab while the next one is waited for
 
 
 def _next(

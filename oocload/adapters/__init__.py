@@ -1,0 +1,1 @@
+"""Batches as frameworks take them. Thin: no order, shuffling or batching of their own."""

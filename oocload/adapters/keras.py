@@ -1,0 +1,103 @@
+"""A ``keras.utils.PyDataset`` over a loader, for any Keras backend."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, cast
+
+from oocload.adapters.tickets import Ticket, Tickets
+from oocload.errors import InvalidArgumentError
+from oocload.loader.batch import Batch
+from oocload.optional import require
+
+if TYPE_CHECKING:
+    from oocload.loader.loader import Loader
+
+keras = require("keras", "tensorflow", "to_keras()")
+
+
+class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches of a loader for ``fit``, ``evaluate`` and ``predict``; each pass is one epoch of the loader.
+
+    Whatever order of indices Keras asks for, batches come in the loader's order: with ``fit(shuffle=True)`` too each
+    block is decoded once an epoch and each row is seen exactly once. For ``predict``, use a loader with
+    ``shuffle=False``.
+
+    Parameters
+    ----------
+    loader
+        Gives the batches; do not iterate it elsewhere meanwhile.
+    workers, max_queue_size
+        As ``PyDataset`` takes them. The loader has threads of its own, so one worker is enough.
+
+    """
+
+    def __init__(self, loader: Loader, workers: int = 1, max_queue_size: int = 2) -> None:
+        super().__init__(workers=workers, max_queue_size=max_queue_size)
+        self.loader = loader
+        self._tickets = Tickets(len(loader))
+        self._lock = threading.Lock()
+        self._pass = -1
+        self._start: dict[str, Any] = {}
+        self._batches: Generator[Batch] | None = None
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of one epoch."""
+        return len(self.loader)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return the next batch of the pass, whatever the index; thread-safe."""
+        with self._lock:
+            ticket = self._tickets.take(index)
+            if ticket.n_pass != self._pass or ticket.rewound:
+                self._begin(ticket)
+            assert self._batches is not None
+            batch = next(self._batches)
+            if ticket.batch == len(self.loader) - 1:
+                self._batches.close()  # threads and slabs go now, not when the next epoch begins
+            return batch
+
+    def on_epoch_begin(self) -> None:
+        """Note a boundary; with several workers requests of the new epoch may already have come."""
+        if self.workers <= 1:
+            self._boundary()
+
+    def on_epoch_end(self) -> None:
+        """Note a boundary."""
+        self._boundary()
+
+    def _boundary(self) -> None:
+        with self._lock:
+            self._tickets.boundary()
+
+    def _begin(self, ticket: Ticket) -> None:
+        if self._batches is not None:
+            self._batches.close()
+        if ticket.rewound:
+            self.loader.load_state_dict(self._start)
+        self._pass = ticket.n_pass
+        self._start = self.loader.begin_state()
+        self._batches = cast("Generator[Batch]", iter(self.loader))
+
+
+def to_keras(loader: Loader, **options: int | bool) -> KerasDataset:
+    """Return a `KerasDataset` over a loader.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If an option is not one of ``workers`` and ``max_queue_size``.
+
+    """
+    unknown = options.keys() - {"workers", "max_queue_size"}
+    if unknown:
+        raise InvalidArgumentError(
+            f"options of to_keras() must be workers or max_queue_size, got {', '.join(sorted(unknown))}; reading and "
+            "decoding already run in threads, outside the GIL"
+        )
+    return KerasDataset(loader, **{name: int(value) for name, value in options.items()})
