@@ -6,6 +6,7 @@ import os
 import threading
 from array import array
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +66,15 @@ class Hdf5Store(Store):
         self._lock = threading.RLock()
         self._file: h5py.File | None = None
         self._pid = os.getpid()
-        with self._lock:
-            try:
-                self.fields = {f.name: f for f in sorted(self._scan(), key=lambda f: f.name)}
-            except BaseException:
-                self.close()
-                raise
+        with self._metadata() as root:
+            fields = [_describe(name, dataset) for name, dataset in _walk(root, "", set())]
+        self.fields = {f.name: f for f in sorted(fields, key=lambda f: f.name)}
 
     def locate(self, name: str) -> ChunkLocations:
         """Return the address of every chunk, from one pass over the chunk index."""
         field = self.field(name)
-        with self._lock:
-            dataset = self._root()[name]
+        with self._metadata() as root:
+            dataset = root[name]
             path = dataset.file.filename
             if field.chunks is None:
                 table = ChunkTable.contiguous(path, dataset.id.get_offset(), field.nbytes)
@@ -105,21 +103,24 @@ class Hdf5Store(Store):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._path, self._group)
 
-    def _root(self) -> Any:
-        """Return the open group; a handle that crossed a fork is never used."""
+    @contextmanager
+    def _metadata(self) -> Iterator[h5py.Group]:
+        """Open the file for a moment: while HDF5 holds it, nobody in this process may open it in another way."""
+        with self._lock, _open_file(self._path) as file:
+            yield self._group_of(file)
+
+    def _root(self) -> h5py.Group:
+        """Return the group, open until `close`; a handle that crossed a fork is never used."""
         if self._file is None or self._pid != os.getpid():
             self._file = _open_file(self._path)
             self._pid = os.getpid()
-        if not self._group:
-            return self._file
-        group = self._file.get(self._group)
+        return self._group_of(self._file)
+
+    def _group_of(self, file: h5py.File) -> h5py.Group:
+        group = file.get(self._group) if self._group else file
         if not isinstance(group, h5py.Group):
             raise UnknownFieldError(f"group {self._group!r} must be a group of {self._path}, and is not one")
         return group
-
-    def _scan(self) -> Iterator[FieldLayout]:
-        for name, dataset in _walk(self._root(), "", set()):
-            yield _describe(name, dataset)
 
 
 def _open_file(path: str) -> h5py.File:
@@ -128,9 +129,10 @@ def _open_file(path: str) -> h5py.File:
     if Path(path).is_dir():
         raise StoreFormatError(f"{path} must be an HDF5 file, and is a directory; is it a Zarr store (.zarr)?")
     try:
-        # No file locking: we only read, and many processes of one job read the same file.
-        return h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r")
     except OSError as exc:
+        if "lock" in str(exc):  # a file system without locks, or a file that is open here without them
+            return h5py.File(path, "r", locking=False)
         if "truncated" in str(exc):
             raise StoreFormatError(
                 f"{path} is truncated: it ends before the length that its header gives; copy or write it again"

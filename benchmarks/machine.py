@@ -1,0 +1,74 @@
+"""Facts about the machine and the run, kept beside every result."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def facts(cache: str) -> dict[str, Any]:
+    """Return date, commit, processor, cores, versions and the state of the page cache."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": _commit(),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": {p: v for p in ("numpy", "h5py", "zarr", "imagecodecs", "tensorflow", "keras") if (v := _version(p))},
+        "cache": cache,
+    }
+
+
+def interleaved(contenders: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, dict[str, float]]:
+    """Run contenders in turn, round after round; each returns how many rows it delivered.
+
+    Returns
+    -------
+    dict
+        Contender → median, lowest and highest rows per second.
+
+    """
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            began = time.perf_counter()
+            n_rows = run()
+            rates[name].append(n_rows / (time.perf_counter() - began))
+    return {
+        name: {"median": statistics.median(r), "low": min(r), "high": max(r), "runs": len(r)}
+        for name, r in rates.items()
+    }
+
+
+def save(path: str | None, result: Mapping[str, Any]) -> None:
+    """Write a result as JSON where a path is given."""
+    if path is not None:
+        Path(path).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,70 @@
+"""The command line: ``oocload convert`` and ``oocload info``. Errors are one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import oocload
+from oocload.errors import InvalidArgumentError, OocloadError
+
+
+class _Commands(click.Group):
+    """Turns oocload's errors into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OocloadError, OSError) as exc:
+            click.echo(f"oocload: {' '.join(str(exc).split())}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(oocload.__version__, prog_name="oocload")
+def main() -> None:
+    """Train on arrays larger than memory, straight from HDF5 and Zarr."""
+
+
+@main.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
+@click.argument("target", metavar="DST")
+@click.option("--field", "fields", multiple=True, metavar="NAME", help="Take only this field of SRC; repeatable.")
+@click.option("--codec", metavar="NAME", help="HDF5: gzip, lzf, none. Zarr: zstd, blosc, gzip, none.")
+@click.option("--level", type=int, help="Level of the codec.")
+@click.option("--chunk-bytes", default="1 MiB", show_default=True, help="Decoded bytes of one chunk, about.")
+@click.option("--chunk-rows", type=int, help="Rows of one chunk, instead of --chunk-bytes.")
+@click.option("--chunks-per-shard", type=int, default=1, show_default=True, help="Zarr: chunks in one file.")
+@click.option("--overwrite", is_flag=True, help="Replace DST.")
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar; default: on a terminal.")
+def convert(sources: Sequence[str], target: str, fields: Sequence[str], **options: Any) -> None:
+    """Write SRC as the chunked store DST (.h5, .hdf5 or .zarr).
+
+    SRC is a .npy, .npz, IDX, HDF5 or Zarr file, or several as NAME=PATH, each becoming the field NAME:
+
+        oocload convert x=images.npy y=labels.npy train.h5
+    """
+    report = oocload.convert(_source(sources), target, fields=fields or None, **options)
+    click.echo(str(report))
+
+
+@main.command()
+@click.argument("store")
+def info(store: str) -> None:
+    """Show the fields of STORE, and on which path each will be read; reads no data."""
+    with oocload.open(store) as opened:
+        click.echo(repr(opened))
+
+
+def _source(sources: Sequence[str]) -> str | dict[str, str]:
+    named = [s.partition("=") for s in sources if "=" in s]
+    if len(named) == len(sources):
+        if len({name for name, _, _ in named}) < len(named):
+            raise InvalidArgumentError(f"source names must differ, got {', '.join(sources)}")
+        return {name: path for name, _, path in named}
+    if len(sources) == 1:
+        return sources[0]
+    raise InvalidArgumentError(f"several sources must be given as NAME=PATH, got {' '.join(sources)}")
