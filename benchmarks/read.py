@@ -74,11 +74,11 @@ LAYOUTS = [
     Layout("HDF5 lzf", ".h5", {"compression": "lzf"}),
     Layout("Zarr v2 raw", ".zarr", {"zarr_format": 2, "compressors": None}),
     Layout("Zarr v2 zstd", ".zarr", {"zarr_format": 2, "compressors": numcodecs.Zstd(1)}),
-    Layout("Zarr v2 blosc-lz4", ".zarr", {"zarr_format": 2, "compressors": numcodecs.Blosc("lz4")}),
+    Layout("Zarr v2 blosc-lz4", ".zarr", {"zarr_format": 2, "compressors": numcodecs.Blosc("lz4", shuffle=numcodecs.Blosc.BITSHUFFLE)}),
     Layout("Zarr v2 gzip", ".zarr", {"zarr_format": 2, "compressors": numcodecs.GZip(4)}),
     Layout("Zarr v3 raw", ".zarr", {"compressors": None}),
     Layout("Zarr v3 zstd", ".zarr", {"compressors": ZstdCodec(level=1)}),
-    Layout("Zarr v3 blosc-lz4", ".zarr", {"compressors": BloscCodec(cname="lz4", typesize=1)}),
+    Layout("Zarr v3 blosc-lz4", ".zarr", {"compressors": BloscCodec(cname="lz4", typesize=1, shuffle="bitshuffle")}),
     Layout("Zarr v3 gzip", ".zarr", {"compressors": GzipCodec(level=4)}),
     Layout(
         "Zarr v3 sharded zstd",

@@ -22,6 +22,7 @@ from oocload.stores.base import Store
 # scratch and scattering from there (benchmarks/read.py, raw layouts).
 _KERNEL_SCATTER_ROW_NBYTES = 4096
 _STORED_OVERHEAD = 64 * 1024  # how far an incompressible chunk may outgrow its decoded size
+_MIN_ITEMS_WITHOUT_GIL = 500  # NPY_BEGIN_THREADS_THRESHOLDED in NumPy's ndarraytypes.h
 _RAW_PIECE_NBYTES = 2**20  # raw rows that need scratch pass through it in pieces of this size
 
 
@@ -39,23 +40,29 @@ class Target:
 
     """
 
-    __slots__ = ("field", "first", "index", "items")
+    __slots__ = ("field", "first", "index")
 
     def __init__(self, field: NDArray[Any], index: NDArray[np.int64] | None = None, first: int = 0) -> None:
         self.field = field
-        self.items = as_items(field)
         self.index = index
         self.first = first
 
     def put(self, at: int, rows: NDArray[Any]) -> None:
         """Copy C-contiguous rows to the places numbered from ``at``; converts the byte order if need be."""
-        places: Any = slice(self.first + at, self.first + at + len(rows))
-        if self.index is not None:
-            places = self.index[at : at + len(rows)]
-        if rows.dtype == self.field.dtype:
-            self.items[places] = as_items(rows)  # one item a row: NumPy releases the GIL
-        else:
-            self.field[places] = rows
+        if self.index is None:
+            place = self.field[self.first + at : self.first + at + len(rows)]
+            if rows.dtype == place.dtype:
+                as_bytes(place)[:] = as_bytes(rows)
+            else:
+                place[...] = rows
+            return
+        index = self.index[at : at + len(rows)]
+        if rows.dtype != self.field.dtype:
+            self.field[index] = rows
+            return
+        # NumPy lets go of the GIL for over 500 items only: few large rows must count as many small items.
+        view = as_items if len(rows) > _MIN_ITEMS_WITHOUT_GIL else as_words
+        view(self.field)[index] = view(rows)
 
     def span(self, at: int, n_rows: int) -> NDArray[Any] | None:
         """Return the places themselves where they are consecutive, to be written directly."""
@@ -71,7 +78,7 @@ class Target:
 
 
 def as_items(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return a C-contiguous array as a 1-D one with one item per row."""
+    """Return a C-contiguous array as a 1-D one with one item per row; scatters small rows fastest."""
     nbytes = rows[:1].nbytes
     if nbytes == 0:
         return rows
@@ -79,6 +86,14 @@ def as_items(rows: NDArray[Any]) -> NDArray[Any]:
     if nbytes in (1, 2, 4, 8):
         return flat.view(f"u{nbytes}")
     return flat.view(f"V{nbytes}")
+
+
+def as_words(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return a C-contiguous array as a 2-D one, each row as words of 8 bytes or as bytes."""
+    nbytes = rows[:1].nbytes
+    if nbytes == 0:
+        return rows
+    return rows.reshape(-1).view("u8" if nbytes % 8 == 0 else "u1").reshape(len(rows), -1)
 
 
 class FieldReader(Protocol):

@@ -39,6 +39,11 @@ class Scratch:
         self._buffers: dict[str, Bytes] = {}
         self._account = account
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(len(buffer) for buffer in self._buffers.values())
+
     def get(self, name: str, nbytes: int) -> Bytes:
         """Return the first ``nbytes`` of a buffer, aligned; its old contents may be lost."""
         buffer = self._buffers.get(name)

@@ -51,7 +51,15 @@ class Resources:
     stats: Stats
     condition: threading.Condition
     n_threads: int
+    scratches: deque[Scratch] = field(default_factory=deque)  # of threads that ended; a fresh one costs page faults
     warned_kept: bool = False
+
+    def take_scratch(self) -> Scratch:
+        """Return the buffers of a thread that ended, or new ones."""
+        try:
+            return self.scratches.pop()
+        except IndexError:
+            return Scratch(lambda n_bytes: self.budget.take("scratch", n_bytes))
 
 
 @dataclass
@@ -193,21 +201,13 @@ def _close_all() -> None:
 
 def _work(s: _Shared) -> None:
     """Run tasks until the pipeline closes; the body of each thread."""
-    budget = s.resources.budget
-    taken = 0
-
-    def account(n_bytes: int) -> None:
-        nonlocal taken
-        taken += n_bytes
-        budget.take("scratch", n_bytes)
-
-    scratch = Scratch(account)
+    scratch = s.resources.take_scratch()
     try:
         while (step := _next_step(s)) is not None:
             step(scratch)
-            del step  # a closure keeps its window's slab alive
+            del step  # it keeps its window's slab alive
     finally:
-        budget.give("scratch", taken)
+        s.resources.scratches.append(scratch)
 
 
 def _next_step(s: _Shared) -> Callable[[Scratch], None] | None:

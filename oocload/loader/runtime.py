@@ -105,6 +105,8 @@ class Runtime:
         for reader in self._resources.readers.values():
             reader.close()
         self._resources.pool.close()
+        while self._resources.scratches:
+            self.budget.give("scratch", self._resources.scratches.pop().nbytes)
 
 
 def settle(store: Store, setup: Setup) -> Runtime:
