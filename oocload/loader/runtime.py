@@ -32,6 +32,7 @@ from oocload.units import format_bytes
 # blocks, and so the order, depend on it: it must not depend on the ceiling.
 _MAX_RESIDENT_NBYTES = 64 * 2**20
 _UNSHUFFLED_WINDOW_NBYTES = 32 * 2**20
+_CHEAP_SHARE = 0.1  # a chunk of at most this share of the largest field's may be decoded again and again
 _WARN_AMPLIFICATION = 1.2
 
 
@@ -126,8 +127,7 @@ def settle(store: Store, setup: Setup) -> Runtime:
         raise InvalidArgumentError(
             f"batch_size must be at most the rows of the store, {n_rows}, got {setup.batch_size}; lower batch_size"
         )
-    resident = _resident_fields(fields)
-    heights = [f.chunk_rows for name, f in fields.items() if f.rigid and name not in resident]
+    resident, heights = _split_by_height(fields)
     grid = BlockGrid(n_rows, choose_block_rows(heights, setup.row_nbytes, n_rows))
     readers = {name: open_reader(store, f) for name, f in fields.items()}
     try:
@@ -148,20 +148,24 @@ def settle(store: Store, setup: Setup) -> Runtime:
     return runtime
 
 
-def _resident_fields(fields: Mapping[str, FieldLayout]) -> frozenset[str]:
-    """Return the small fields whose chunks do not fit the blocks that the largest field needs."""
-    main = max(fields.values(), key=lambda f: f.nbytes)
-    if not main.rigid:
-        others = [f for f in fields.values() if f.rigid and f.nbytes <= _MAX_RESIDENT_NBYTES]
-        return frozenset(f.name for f in others)
-    return frozenset(
-        f.name
-        for f in fields.values()
-        if f is not main
-        and f.rigid
-        and f.nbytes <= _MAX_RESIDENT_NBYTES
-        and min(main.chunk_rows, f.n_rows) % min(f.chunk_rows, f.n_rows)
-    )
+def _split_by_height(fields: Mapping[str, FieldLayout]) -> tuple[frozenset[str], list[int]]:
+    """Return the fields to hold in memory, and the chunk heights that blocks must be made of.
+
+    The largest field sets the height. A smaller one whose chunks do not fit is held in memory if it is small enough,
+    or read anyhow where decoding its chunks more than once costs next to nothing.
+    """
+    rigid = [f for f in fields.values() if f.rigid]
+    largest = max(fields.values(), key=lambda f: f.nbytes)
+    resident, heights = set(), []
+    for f in rigid:
+        height = min(f.chunk_rows, f.n_rows)
+        if f is largest or (largest.rigid and min(largest.chunk_rows, f.n_rows) % height == 0):
+            heights.append(height)
+        elif f.nbytes <= _MAX_RESIDENT_NBYTES:
+            resident.add(f.name)
+        elif not largest.rigid or height * f.row_nbytes > _CHEAP_SHARE * largest.chunk_nbytes:
+            heights.append(height)
+    return frozenset(resident), heights
 
 
 def _plan_options(setup: Setup, grid: BlockGrid, window_blocks: int = 1) -> PlanOptions:
@@ -207,15 +211,21 @@ def _costs(
 def _warn_of_amplification(
     fields: Mapping[str, FieldLayout], resident: frozenset[str], grid: BlockGrid
 ) -> None:
-    for name, f in fields.items():
-        factor = 1.0 if name in resident or not f.rigid else amplification(grid, f.chunk_rows)
-        if factor > _WARN_AMPLIFICATION:
-            warnings.warn(
-                f"field {name!r} has chunks of {f.chunk_rows} rows, which do not fit blocks of {grid.block_rows} rows: "
-                f"each is decoded {factor:.1f} times an epoch; oocload convert gives all fields the same chunk height",
-                ReadAmplificationWarning,
-                stacklevel=4,
-            )
+    factors = {
+        name: amplification(grid, f.chunk_rows)
+        for name, f in fields.items()
+        if f.rigid and name not in resident and f.nbytes
+    }
+    more = sum((factor - 1) * fields[name].nbytes for name, factor in factors.items())
+    if more > (_WARN_AMPLIFICATION - 1) * sum(f.nbytes for f in fields.values()):
+        name = max(factors, key=lambda n: (factors[n] - 1) * fields[n].nbytes)
+        warnings.warn(
+            f"field {name!r} has chunks of {fields[name].chunk_rows} rows, which do not fit blocks of "
+            f"{grid.block_rows} rows: each is decoded {factors[name]:.1f} times an epoch; oocload convert gives all "
+            "fields chunks that fit",
+            ReadAmplificationWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_of_small_window(runtime: Runtime, wished: int, setup: Setup) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from array import array
 from collections.abc import Iterator
@@ -129,10 +130,13 @@ def _open_file(path: str) -> h5py.File:
     if Path(path).is_dir():
         raise StoreFormatError(f"{path} must be an HDF5 file, and is a directory; is it a Zarr store (.zarr)?")
     try:
-        return h5py.File(path, "r")
+        try:
+            return h5py.File(path, "r")
+        except OSError as exc:
+            if not re.search(r"lock file|file lock", str(exc)):
+                raise
+            return h5py.File(path, "r", locking=False)  # no locks on this file system, or open here without them
     except OSError as exc:
-        if "lock" in str(exc):  # a file system without locks, or a file that is open here without them
-            return h5py.File(path, "r", locking=False)
         if "truncated" in str(exc):
             raise StoreFormatError(
                 f"{path} is truncated: it ends before the length that its header gives; copy or write it again"
