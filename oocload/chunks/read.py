@@ -23,7 +23,7 @@ from oocload.stores.base import Store
 _KERNEL_SCATTER_ROW_NBYTES = 4096
 _STORED_OVERHEAD = 64 * 1024  # how far an incompressible chunk may outgrow its decoded size
 _MIN_ITEMS_WITHOUT_GIL = 500  # NPY_BEGIN_THREADS_THRESHOLDED in NumPy's ndarraytypes.h
-_RAW_PIECE_NBYTES = 2**20  # raw rows that need scratch pass through it in pieces of this size
+_RAW_PIECE_NBYTES = 2**17  # raw rows that need scratch pass through it in pieces of this size
 
 
 class Target:

@@ -86,7 +86,7 @@ def choose_form(
 
 
 def _part(argument: str, value: str | Sequence[str], store: Store) -> Part:
-    names = (value,) if isinstance(value, str) else tuple(value)
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else ()
     if not names or not all(isinstance(n, str) for n in names):
         raise InvalidArgumentError(f"{argument} must be a field's name or a list of names, got {value!r}")
     for name in names:

@@ -97,13 +97,20 @@ class Costs:
         return self.fixed + n_threads * self.per_thread + windows
 
 
-def fit(
-    costs: Costs, ceiling: int | None, wished_blocks: int, least_blocks: int, n_threads: int
-) -> tuple[Fit, int]:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Windows in blocks: the one wished for, the smallest that mixes passably, the smallest that works at all."""
+
+    blocks: int
+    passable: int
+    least: int
+
+
+def fit(costs: Costs, ceiling: int | None, wish: Wish, n_threads: int) -> tuple[Fit, int]:
     """Choose window, slabs and threads under a ceiling; return them and the ceiling.
 
     A third slab keeps the threads busy while one window ends and the consumer still holds another; it is taken
-    where it costs no window. Threads are given up before the window goes below ``least_blocks``.
+    where it costs no window. Threads are given up before the window goes below ``wish.passable``.
 
     Parameters
     ----------
@@ -112,8 +119,8 @@ def fit(
     ceiling
         Bytes, or None for the default (see `default_ceiling`), which grows to what the wished window needs: the
         order of rows must not depend on the machine.
-    wished_blocks, least_blocks
-        The window wished for, and the smallest that will do.
+    wish
+        Windows wished for, and the smallest that will do.
     n_threads
         Worker threads wished for.
 
@@ -124,16 +131,16 @@ def fit(
 
     """
     if ceiling is None:
-        ceiling = max(default_ceiling(), costs.needed(wished_blocks, 2, n_threads))
-    for threads in range(n_threads, 0, -1):
-        for n_slabs in (3, 2):
-            needed = costs.needed(wished_blocks, n_slabs, threads)
-            if needed <= ceiling:
-                return Fit(wished_blocks, n_slabs, threads, needed), ceiling
-        if costs.needed(least_blocks, 2, threads) <= ceiling:
-            blocks = _largest_that_fits(costs, ceiling, least_blocks, wished_blocks, threads)
-            return Fit(blocks, 2, threads, costs.needed(blocks, 2, threads)), ceiling
-    smallest = costs.needed(least_blocks, 2, 1)
+        ceiling = max(default_ceiling(), costs.needed(wish.blocks, 2, n_threads))
+    for n_slabs in (3, 2):
+        if (needed := costs.needed(wish.blocks, n_slabs, n_threads)) <= ceiling:
+            return Fit(wish.blocks, n_slabs, n_threads, needed), ceiling
+    for least in (wish.passable, wish.least):
+        for threads in range(n_threads, 0, -1):
+            if costs.needed(least, 2, threads) <= ceiling:
+                blocks = _largest_that_fits(costs, ceiling, least, wish.blocks, threads)
+                return Fit(blocks, 2, threads, costs.needed(blocks, 2, threads)), ceiling
+    smallest = costs.needed(wish.least, 2, 1)
     raise MemoryCeilingError(
         f"memory must be at least {smallest} bytes ({format_bytes(smallest)}) for this store and batch size, "
         f"got {format_bytes(ceiling)}; raise memory=, lower batch_size or the window, or run oocload convert to a "

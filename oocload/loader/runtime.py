@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from oocload.chunks.read import FieldReader, open_reader
 from oocload.errors import InvalidArgumentError, ReadAmplificationWarning, ShuffleQualityWarning
 from oocload.layout import FieldLayout
-from oocload.loader.budget import Budget, Costs, Fit, fit
+from oocload.loader.budget import Budget, Costs, Fit, Wish, fit
 from oocload.loader.pipeline import Pipeline, Resources
 from oocload.loader.slabs import SlabPool, slab_nbytes
 from oocload.loader.stats import Stats
@@ -133,8 +133,8 @@ def settle(store: Store, setup: Setup) -> Runtime:
     try:
         options = _plan_options(setup, grid)
         costs = _costs(setup, options, readers, resident)
-        wished, least = _window_range(setup, grid)
-        fitted, ceiling = fit(costs, setup.ceiling, wished, least, setup.threads)
+        wish = _wish(setup, grid)
+        fitted, ceiling = fit(costs, setup.ceiling, wish, setup.threads)
         options = _plan_options(setup, grid, fitted.window_blocks)
         for name in resident:
             readers[name] = open_reader(store, fields[name], resident=True)
@@ -144,7 +144,7 @@ def settle(store: Store, setup: Setup) -> Runtime:
         raise
     runtime = Runtime(options, fitted, ceiling, setup, resident, readers)
     _warn_of_amplification(fields, resident, grid)
-    _warn_of_small_window(runtime, wished, setup)
+    _warn_of_small_window(runtime, wish.passable, setup)
     return runtime
 
 
@@ -174,18 +174,19 @@ def _plan_options(setup: Setup, grid: BlockGrid, window_blocks: int = 1) -> Plan
     )
 
 
-def _window_range(setup: Setup, grid: BlockGrid) -> tuple[int, int]:
+def _wish(setup: Setup, grid: BlockGrid) -> Wish:
     """Return the window to wish for and the smallest that will do, in blocks."""
     least = smallest_window_blocks(grid.n_blocks, grid.block_rows, setup.batch_size)
-    if setup.window_blocks is not None:
-        return setup.window_blocks, setup.window_blocks
-    if isinstance(setup.shuffle, Shuffle) and setup.shuffle.window_rows is not None:
+    asked = setup.window_blocks
+    if asked is None and isinstance(setup.shuffle, Shuffle) and setup.shuffle.window_rows is not None:
         asked = min(grid.n_blocks, max(least, -(-setup.shuffle.window_rows // grid.block_rows)))
-        return asked, asked
+    if asked is not None:
+        return Wish(asked, asked, asked)
     if setup.shuffle:
-        return default_window_blocks(grid.n_blocks, grid.block_rows, setup.row_nbytes, setup.batch_size), least
+        wished = default_window_blocks(grid.n_blocks, grid.block_rows, setup.row_nbytes, setup.batch_size)
+        return Wish(wished, max(least, min(wished, MIN_WINDOW_BLOCKS)), least)
     blocks = _UNSHUFFLED_WINDOW_NBYTES // max(1, grid.block_rows * setup.row_nbytes)
-    return min(grid.n_blocks, max(least, blocks)), least
+    return Wish(min(grid.n_blocks, max(least, blocks)), least, least)
 
 
 def _costs(
@@ -228,10 +229,10 @@ def _warn_of_amplification(
         )
 
 
-def _warn_of_small_window(runtime: Runtime, wished: int, setup: Setup) -> None:
+def _warn_of_small_window(runtime: Runtime, passable: int, setup: Setup) -> None:
     options = runtime.options
     blocks = options.window_blocks
-    if setup.shuffle and blocks < min(wished, MIN_WINDOW_BLOCKS):
+    if setup.shuffle and blocks < passable:
         ceiling = format_bytes(runtime.budget.ceiling)
         warnings.warn(
             f"the ceiling of {ceiling} leaves a window of {blocks} blocks, so rows mix poorly (batch entropy "

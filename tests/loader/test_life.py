@@ -1,0 +1,152 @@
+"""Nothing stays behind: threads, descriptors, slabs; and processes that fork."""
+
+import gc
+import multiprocessing
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import oocload
+from oocload.errors import ClosedError
+from tests.conftest import our_threads
+
+Make = Callable[..., Path]
+
+
+def test_abandoned_iterators_leave_nothing(make_store: Make) -> None:
+    with oocload.Loader(make_store(compression="lzf"), 10, seed=0) as loader:
+        for x, _ in loader:
+            del x
+            break
+        gc.collect()
+        base = psutil.Process().num_fds(), threading.active_count()
+        for _ in range(200):
+            next(iter(loader))
+        assert our_threads() == []
+        assert (psutil.Process().num_fds(), threading.active_count()) == base
+
+
+def test_memory_stays_flat_over_epochs_and_abandoned_iterators(make_store: Make) -> None:
+    path = make_store(20_000, 200, compression="lzf")
+    with oocload.Loader(path, 100, shuffle=oocload.Shuffle(window_rows=4000), seed=0) as loader:
+
+        def run(n: int) -> int:
+            for _ in range(n):
+                for _ in loader:
+                    pass
+                for _ in range(5):
+                    next(iter(loader))
+            gc.collect()
+            return psutil.Process().memory_info().rss
+
+        run(5)
+        held = loader.stats.memory.held
+        before = run(5)
+        after = run(30)
+        assert loader.stats.memory.held <= held
+        assert after - before < 8 * 2**20
+
+
+def test_exception_in_the_training_loop_closes_everything(make_store: Make) -> None:
+    with oocload.Loader(make_store(), 10, seed=0) as loader:
+        with pytest.raises(RuntimeError, match="step failed"):
+            for _ in loader:
+                raise RuntimeError("step failed")
+
+
+def test_forgotten_loader_leaves_nothing(make_store: Make) -> None:
+    loader = oocload.Loader(make_store(), 10, seed=0)
+    stream = iter(loader)
+    next(stream)
+    del loader, stream
+    gc.collect()
+    assert our_threads() == []
+
+
+def test_two_iterators_and_two_loaders_at_once(make_store: Make) -> None:
+    path = make_store(compression="lzf")
+    how = oocload.Shuffle(window_rows=150)
+    with oocload.Loader(path, 20, shuffle=how, seed=0) as a, oocload.Loader(path, 20, shuffle=how, seed=0) as b:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", oocload.KeptBatchesWarning)
+            streams = [iter(a), iter(a), iter(b), iter(b)]
+            got: list[list[int]] = [[] for _ in streams]
+            for batches in zip(*streams, strict=True):
+                for rows, (_, y) in zip(got, batches, strict=True):
+                    rows += y.tolist()
+        assert all(sorted(rows) == list(range(1003)) for rows in got)
+        assert got[0] == got[2]
+        assert got[1] == got[3]
+
+
+def _child_epoch(loader: oocload.Loader, queue: "multiprocessing.Queue[object]") -> None:
+    queue.put([(x.sum(), y.tolist()) for x, y in loader])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("compression", ["gzip", "szip"])
+def test_a_child_process_reads_the_same_bytes(make_store: Make, method: str, compression: str) -> None:
+    path = make_store(compression=compression)
+    context = multiprocessing.get_context(method)
+    with oocload.Loader(path, 64, seed=4) as loader, oocload.Loader(path, 64, seed=4) as other:
+        stream = iter(other)  # threads, locks and slabs are alive when the child starts
+        next(stream)
+        queue = context.Queue()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of fork beside threads
+            child = context.Process(target=_child_epoch, args=(loader, queue))
+            child.start()
+        rows = queue.get(timeout=60)
+        child.join()
+        assert child.exitcode == 0
+        assert rows == [(x.sum(), y.tolist()) for x, y in loader]
+
+
+def test_an_iterator_does_not_cross_a_fork(make_store: Make) -> None:
+    with oocload.Loader(make_store(), 10, seed=0) as loader:
+        stream = iter(loader)
+        next(stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            try:
+                list(map(len, stream))
+            except ClosedError as error:
+                os._exit(7 if "crossed a fork" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_interpreter_exits_with_an_iterator_alive(make_store: Make) -> None:
+    import subprocess
+
+    code = f"import oocload\nit = iter(oocload.Loader({str(make_store())!r}, 10))\nnext(it)\nprint('done')"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
+def test_loader_in_several_threads(make_store: Make) -> None:
+    with oocload.Loader(make_store(compression="lzf"), 32, seed=0) as loader:
+        expected = [loader.batch_rows(i) for i in range(len(loader))]
+        wrong = []
+
+        def read(order: list[int]) -> None:
+            for i in order:
+                if not np.array_equal(loader[i][1], expected[i]):
+                    wrong.append(i)
+
+        orders = [np.random.default_rng(t).permutation(len(loader)).tolist() for t in range(4)]
+        threads = [threading.Thread(target=read, args=(order,)) for order in orders]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []

@@ -1,0 +1,159 @@
+"""The ceiling: what it allows, what it refuses, and what the process really takes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import oocload
+from oocload.errors import KeptBatchesWarning, MemoryCeilingError, ShuffleQualityWarning
+from oocload.loader.budget import available_memory, default_ceiling
+from tests.conftest import check_rows
+
+Make = Callable[..., Path]
+MIB = 2**20
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("memory", [2 * MIB, 4 * MIB, 30 * MIB])
+def test_held_memory_stays_below_the_ceiling(make_store: Make, compression: str | None, memory: int) -> None:
+    path = make_store(300_000, 500, compression=compression)
+    with oocload.Loader(path, 100, seed=0, memory=memory) as loader:
+        for _ in range(2):
+            for x, y in loader:
+                check_rows(x[:1], y[:1])
+        assert loader.memory == memory
+        assert 0 < loader.stats.memory.peak <= memory
+
+
+def test_a_smaller_ceiling_shrinks_the_default_window_only(make_store: Make) -> None:
+    path = make_store(300_000, 100, compression="lzf")
+    with oocload.Loader(path, 1000, seed=0, memory="4 MiB") as small, oocload.Loader(path, 1000, seed=0) as large:
+        assert small.window_rows < large.window_rows
+    how = oocload.Shuffle(window_rows=1000)
+    with oocload.Loader(path, 100, shuffle=how, memory="1 MiB") as small, oocload.Loader(path, 100, shuffle=how) as large:
+        assert small.window_rows == large.window_rows == 1000
+
+
+def test_ceiling_too_small_names_the_smallest_that_works(make_store: Make) -> None:
+    path = make_store(100_000, 1000, compression="gzip")
+    with pytest.raises(MemoryCeilingError, match=r"memory must be at least (\d+) bytes \(.* KiB\).*got 10\.0 KiB") as error:
+        oocload.Loader(path, 100, seed=0, memory=10 * 1024)
+    smallest = int(str(error.value).split("at least ")[1].split()[0])
+    with pytest.warns(ShuffleQualityWarning):
+        with oocload.Loader(path, 100, seed=0, memory=smallest) as loader:
+            assert len(np.unique(np.concatenate([y.copy() for _, y in loader]))) == 100_000
+            assert loader.stats.memory.peak <= smallest
+    with pytest.raises(MemoryCeilingError):
+        oocload.Loader(path, 100, seed=0, memory=smallest - 1)
+
+
+def test_window_that_mixes_poorly_is_warned_about(make_store: Make) -> None:
+    path = make_store(100_000, 1000, compression="gzip")
+    with pytest.warns(ShuffleQualityWarning, match=r"leaves a window of \d blocks, so rows mix poorly .* raise memory="):
+        oocload.Loader(path, 100, seed=0, memory="500 KiB").close()
+
+
+def test_kept_batches_are_served_from_new_memory_and_told_once(make_store: Make) -> None:
+    path = make_store(5000, 50, compression="lzf")
+    with oocload.Loader(path, 100, shuffle=oocload.Shuffle(window_rows=200), seed=0) as loader:
+        with pytest.warns(KeptBatchesWarning, match="batches are kept .* copy what you keep") as warned:
+            kept = list(loader)
+        assert len(warned) == 1
+        rows = np.concatenate([y for _, y in kept])
+        assert np.array_equal(np.sort(rows), np.arange(5000))
+        for x, y in kept:
+            check_rows(x, y)
+        peak = loader.stats.memory.peak
+        del kept, x, y
+        held = loader.stats.memory.held
+        assert held < peak
+        for x, y in loader:
+            check_rows(x, y)
+
+
+def test_slabs_are_not_recycled_under_a_live_view(make_store: Make) -> None:
+    path = make_store(5000, 50, compression="lzf")
+    with oocload.Loader(path, 100, shuffle=oocload.Shuffle(window_rows=1000), seed=0) as loader:
+        kept = None
+        for i, (x, y) in enumerate(loader):
+            if i == 3:
+                kept, before = x[7], x[7].copy()
+        del x, y
+        for _ in loader:
+            pass
+        assert np.array_equal(kept, before)
+
+
+def test_default_ceiling_is_a_quarter_of_what_is_available() -> None:
+    assert default_ceiling() <= 2 * 2**30
+    assert default_ceiling() <= available_memory() // 4 * 1.1 + MIB
+
+
+def test_memory_is_given_back_on_close(make_store: Make) -> None:
+    loader = oocload.Loader(make_store(compression="gzip"), 100, seed=0)
+    list(map(len, loader))
+    assert loader.stats.memory.held > 0
+    loader.close()
+    parts = {part: held for part, (held, _) in loader.stats.memory.parts().items() if held}
+    assert set(parts) <= {"resident", "index"}
+
+
+MEASURE = """
+import json, sys
+import numpy as np, h5py, zarr, imagecodecs, oocload
+
+def status(key):
+    for line in open("/proc/self/status"):
+        if line.startswith(key):
+            return int(line.split()[1]) * 1024
+
+path, ceiling = sys.argv[1], int(sys.argv[2])
+# Codecs are loaded when they are first used: that counts as import.
+imagecodecs.deflate_decode(imagecodecs.deflate_encode(b"x" * 100), out=bytearray(100))
+imagecodecs.zstd_decode(imagecodecs.zstd_encode(b"x" * 100), out=bytearray(100))
+imports = status("VmRSS")
+total = 0
+with oocload.Loader(path, 256, seed=0, memory=ceiling) as loader:
+    for _ in range(2):
+        for x, y in loader:
+            total += int(y.sum())
+    peak = loader.stats.memory.peak
+print(json.dumps({"rss": status("VmHWM") - imports, "held": peak, "total": total}))
+"""
+
+
+@pytest.mark.parametrize("name", ["raw.h5", "gzip.h5", "zstd.zarr", "sharded.zarr"])
+def test_rss_of_a_store_eight_times_the_ceiling(tmp_path: Path, name: str) -> None:
+    """Peak RSS above imports is at most 1.25 × the ceiling."""
+    ceiling = 64 * MIB
+    n_rows = 8 * ceiling // 3072
+    path = tmp_path / name
+    codec = {"raw": "none", "gzip": "gzip"}.get(path.stem, "zstd")
+    fields = {"x": ((32, 32, 3), "uint8"), "y": "int64"}
+    options = {"chunks_per_shard": 8} if path.stem == "sharded" else {}
+    rng = np.random.default_rng(0)
+    with oocload.create(path, fields, codec=codec, level=None if codec == "none" else 1, **options) as writer:
+        for start in range(0, n_rows, 8192):
+            numbers = np.arange(start, min(n_rows, start + 8192))
+            writer.append(x=rng.integers(0, 4, (len(numbers), 32, 32, 3), dtype=np.uint8), y=numbers)
+    assert oocload.open(path).fields["x"].nbytes > 7.99 * ceiling
+    command = [sys.executable, "-c", MEASURE, str(path), str(ceiling)]
+    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert result["total"] == 2 * (n_rows * (n_rows - 1) // 2)
+    assert result["held"] <= ceiling
+    assert result["rss"] <= 1.25 * ceiling, f"peak RSS {result['rss'] / MIB:.0f} MiB"
+
+
+def test_read_amplification_is_warned_about(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, height in (("a", 1009), ("b", 997)):
+            options = {"chunks": (height, 4096), "compression": "gzip"}
+            file.create_dataset(name, (20_000, 4096), "u1", **options)
+    with pytest.warns(oocload.ReadAmplificationWarning, match=r"field 'b' has chunks of 997 rows, .* oocload convert"):
+        oocload.Loader(tmp_path / "a.h5", 10).close()
