@@ -37,8 +37,6 @@ def chunk_heights(
 
 def align_heights(row_nbytes: Mapping[str, int], height: int, n_rows: int | None = None) -> dict[str, int]:
     """Return rows per chunk of each field, given the height for large ones."""
-    heights = {}
-    for name, nbytes in row_nbytes.items():
-        multiple = max(1, _SMALL_CHUNK_NBYTES // max(1, nbytes * height))
-        heights[name] = height * multiple
+    room = min(_SMALL_CHUNK_NBYTES, height * max(row_nbytes.values()))
+    heights = {name: height * max(1, room // max(1, n * height)) for name, n in row_nbytes.items()}
     return heights if n_rows is None else {name: min(h, max(1, n_rows)) for name, h in heights.items()}

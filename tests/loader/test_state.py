@@ -102,9 +102,9 @@ def continue_from(loader: oocload.Loader, state: dict[str, object]) -> oocload.L
 
 def test_ceiling_too_small_for_the_states_window(make_store: Make) -> None:
     path = make_store(100_000, 100)
-    with oocload.Loader(path, 40, seed=0, shuffle=oocload.Shuffle(window_rows=50_000)) as loader:
+    with oocload.Loader(path, 40, seed=0, shuffle=oocload.Shuffle(window_rows=90_000)) as loader:
         state = loader.state_dict()
-    with oocload.Loader(path, 40, seed=0, memory="1.5 MiB") as loader:
+    with oocload.Loader(path, 40, seed=0, memory="5.5 MiB") as loader:
         with pytest.raises(MemoryCeilingError, match=r"memory must be at least \d+ bytes"):
             loader.load_state_dict(state)
 

@@ -91,6 +91,8 @@ class SideBySide:
         streams = {name: a.pieces(step) for name, a in self._arrays.items()}
         for _ in range(0, self.n_rows or 0, step):
             yield {name: next(stream) for name, stream in streams.items()}
+        for stream in streams.values():
+            next(stream, None)  # checks that come after the last row, such as gzip's
 
 
 def truncated(label: str, missing: int) -> StoreFormatError:

@@ -1,0 +1,156 @@
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import oocload
+from oocload.convert.chunking import align_heights, chunk_heights
+from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, TargetExistsError
+from tests.conftest import check_rows, numbered, read_back
+
+
+@given(sizes=st.lists(st.integers(1, 70), min_size=1, max_size=12), height=st.integers(1, 50), target=st.sampled_from(["w.h5", "w.zarr"]))
+def test_appends_of_any_size(tmp_path: Path, sizes: list[int], height: int, target: str) -> None:
+    rows = numbered(sum(sizes))
+    with oocload.create(tmp_path / target, {"x": ((7, 5), "u1"), "y": "i8"}, chunk_rows=height, overwrite=True) as writer:
+        start = 0
+        for n in sizes:
+            writer.append(x=rows["x"][start : start + n], y=rows["y"][start : start + n])
+            start += n
+        assert writer.n_rows == start
+    got = read_back(tmp_path / target)
+    check_rows(got["x"], got["y"])
+    assert np.array_equal(got["y"], rows["y"])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [((2, 3), "float32"), [(2, 3), np.float32], ("float32", (2, 3)), {"shape": (2, 3), "dtype": "f4"}],
+)
+def test_ways_to_write_a_field(tmp_path: Path, spec: Any) -> None:
+    with oocload.create(tmp_path / "w.h5", {"x": spec, "y": "int64", "z": ((), "u1"), "w": (4, "u1")}) as writer:
+        writer.append(x=np.ones((5, 2, 3), "f4"), y=range(5), z=np.zeros(5, "u1"), w=np.zeros((5, 4), "u1"))
+    fields = oocload.open(tmp_path / "w.h5").fields
+    assert (fields["x"].shape, fields["x"].dtype) == ((5, 2, 3), np.float32)
+    assert (fields["y"].shape, fields["z"].shape, fields["w"].shape) == ((5,), (5,), (5, 4))
+
+
+def test_fields_from_the_first_rows(tmp_path: Path) -> None:
+    with oocload.create(tmp_path / "w.zarr") as writer:
+        writer.append(x=np.ones((5, 2), "f4"))
+        writer.append(x=np.ones((5, 2), "f2"))  # fits without loss
+    assert read_back(tmp_path / "w.zarr")["x"].shape == (10, 2)
+
+
+def test_the_store_appears_when_it_is_whole(tmp_path: Path) -> None:
+    with oocload.create(tmp_path / "w.h5", {"x": "u1"}) as writer:
+        writer.append(x=np.zeros(10, "u1"))
+        assert not (tmp_path / "w.h5").exists()
+    assert (tmp_path / "w.h5").exists()
+
+
+@pytest.mark.parametrize("target", ["w.h5", "w.zarr"])
+def test_an_exception_in_the_block_leaves_nothing(tmp_path: Path, target: str) -> None:
+    with pytest.raises(RuntimeError, match="stop"), oocload.create(tmp_path / target, {"x": "u1"}) as writer:
+        writer.append(x=np.zeros(10, "u1"))
+        raise RuntimeError("stop")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_closed_writer(tmp_path: Path) -> None:
+    writer = oocload.create(tmp_path / "w.h5", {"x": "u1"})
+    writer.append(x=np.zeros(3, "u1"))
+    writer.close()
+    writer.close()
+    with pytest.raises(ClosedError, match="writer must be open"):
+        writer.append(x=np.zeros(3, "u1"))
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="a store must have at least one row"), oocload.create(tmp_path / "w.h5", {"x": "u1"}):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_target_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    writer = oocload.create(tmp_path / "w.h5", {"x": "u1"})
+    writer.append(x=np.zeros(3, "u1"))
+    (tmp_path / "w.h5").write_text("mine")
+    with pytest.raises(TargetExistsError, match="target must not exist"):
+        writer.close()
+    assert (tmp_path / "w.h5").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, r"fields must map at least one name to \(row_shape, dtype\), got \{\}"),
+        ({"x": "nonsense"}, r"field 'x' must be given as \(row_shape, dtype\), such as"),
+        ({"x": ((3, 0), "u1")}, r"row shape of field 'x' must have sizes of at least 1, got \(3, 0\)"),
+        ({"x": "O"}, "field 'x' must have a fixed-size dtype, got object"),
+        ({"": "u1"}, "field name must be text such as 'x' or 'group/images', got ''"),
+        ({3: "u1"}, "field name must be text"),
+    ],
+)
+def test_bad_fields(tmp_path: Path, fields: Any, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        oocload.create(tmp_path / "w.h5", fields)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_may_not_fit_are_refused(tmp_path: Path) -> None:
+    writer = oocload.create(tmp_path / "w.h5", {"x": "u1"})
+    with pytest.raises(InvalidArgumentError, match=r"must have dtype uint8, got int64, which may not fit; .*astype\('uint8'\)"):
+        writer.append(x=[1, 2, 3])
+    writer.append(x=np.array([1, 2, 3], "u1"))  # a refused append loses nothing
+    writer.close()
+    assert read_back(tmp_path / "w.h5")["x"].tolist() == [1, 2, 3]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small tmpfs")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("target", ["w.h5", "w.zarr"])
+def test_full_disk(small_disk: Path, target: str) -> None:
+    rng = np.random.default_rng(0)
+    pieces = (rng.integers(0, 256, (1000, 1000), dtype=np.uint8) for _ in range(10))
+    with pytest.raises(ConversionError, match=r"writing .* failed: the disk is full; free some space .*; nothing was left"):
+        oocload.convert(pieces, small_disk / target)
+    assert list(small_disk.iterdir()) == []
+
+
+@given(
+    rows=st.dictionaries(st.sampled_from("abc"), st.integers(1, 10**7), min_size=1),
+    chunk=st.integers(1, 10**7),
+    n_rows=st.one_of(st.none(), st.integers(1, 10**6)),
+)
+def test_heights(rows: dict[str, int], chunk: int, n_rows: int | None) -> None:
+    heights = chunk_heights(rows, chunk, n_rows)
+    largest = max(rows, key=lambda n: rows[n])
+    assert all(h >= 1 for h in heights.values())
+    assert heights[largest] * rows[largest] <= max(chunk, rows[largest])
+    if n_rows is None:
+        assert all(h % heights[largest] == 0 for h in heights.values())
+    else:
+        assert all(h <= n_rows for h in heights.values())
+
+
+def test_small_fields_get_several_heights() -> None:
+    assert align_heights({"x": 12288, "y": 8}, 85) == {"x": 85, "y": 85 * 96}
+    assert align_heights({"x": 784, "y": 1}, 10) == {"x": 10, "y": 7840}
