@@ -23,7 +23,9 @@ def facts(cache: str) -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        "versions": {p: v for p in ("numpy", "h5py", "zarr", "imagecodecs", "tensorflow", "keras") if (v := _version(p))},
+        "versions": {
+            p: v for p in ("numpy", "h5py", "zarr", "imagecodecs", "tensorflow", "keras") if (v := _version(p))
+        },
         "cache": cache,
     }
 

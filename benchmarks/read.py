@@ -74,11 +74,19 @@ LAYOUTS = [
     Layout("HDF5 lzf", ".h5", {"compression": "lzf"}),
     Layout("Zarr v2 raw", ".zarr", {"zarr_format": 2, "compressors": None}),
     Layout("Zarr v2 zstd", ".zarr", {"zarr_format": 2, "compressors": numcodecs.Zstd(1)}),
-    Layout("Zarr v2 blosc-lz4", ".zarr", {"zarr_format": 2, "compressors": numcodecs.Blosc("lz4", shuffle=numcodecs.Blosc.BITSHUFFLE)}),
+    Layout(
+        "Zarr v2 blosc-lz4",
+        ".zarr",
+        {"zarr_format": 2, "compressors": numcodecs.Blosc("lz4", shuffle=numcodecs.Blosc.BITSHUFFLE)},
+    ),
     Layout("Zarr v2 gzip", ".zarr", {"zarr_format": 2, "compressors": numcodecs.GZip(4)}),
     Layout("Zarr v3 raw", ".zarr", {"compressors": None}),
     Layout("Zarr v3 zstd", ".zarr", {"compressors": ZstdCodec(level=1)}),
-    Layout("Zarr v3 blosc-lz4", ".zarr", {"compressors": BloscCodec(cname="lz4", typesize=1, shuffle="bitshuffle")}),
+    Layout(
+        "Zarr v3 blosc-lz4",
+        ".zarr",
+        {"compressors": BloscCodec(cname="lz4", typesize=1, shuffle="bitshuffle")},
+    ),
     Layout("Zarr v3 gzip", ".zarr", {"compressors": GzipCodec(level=4)}),
     Layout(
         "Zarr v3 sharded zstd",
@@ -263,7 +271,8 @@ def main() -> None:
     args = parser.parse_args()
     n_rows, rounds, seconds = (1000, 1, 0.05) if args.quick else (args.rows, args.rounds, 1.0)
     images = make_images(n_rows)
-    print(f"{n_rows:,} images of 64 × 64 × 3 uint8, chunks of {CHUNK_ROWS} rows, batches of {BATCH}; rows/s (GB/s), median of {rounds}\n")
+    print(f"{n_rows:,} images of 64 × 64 × 3 uint8, chunks of {CHUNK_ROWS} rows, batches of {BATCH}")
+    print(f"rows/s (GB/s of decoded bytes), median of {rounds} interleaved rounds, warm page cache\n")
     print(HEADER)
     results = []
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:

@@ -137,7 +137,13 @@ def train(path: str) -> dict[str, float | str]:
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
-        model.fit(loader.to_tf(), epochs=1, shuffle=False, callbacks=[StopAfter()], verbose=1 if sys.stdout.isatty() else 2)
+        model.fit(
+            loader.to_tf(),
+            epochs=1,
+            shuffle=False,
+            callbacks=[StopAfter()],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
         _, _, x_test, y_test = held_out_split()
         still = np.zeros(len(x_test))
         x = resample(x_test, still, still + 1, np.zeros((len(x_test), 2)))

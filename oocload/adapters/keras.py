@@ -14,7 +14,7 @@ from oocload.optional import require
 if TYPE_CHECKING:
     from oocload.loader.loader import Loader
 
-keras = require("keras", "tensorflow", "to_keras()")
+keras: Any = require("keras", "tensorflow", "to_keras()")
 
 
 class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]

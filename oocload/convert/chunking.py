@@ -11,9 +11,7 @@ DEFAULT_CHUNK_NBYTES = 2**20
 _SMALL_CHUNK_NBYTES = 64 * 2**10
 
 
-def chunk_heights(
-    row_nbytes: Mapping[str, int], chunk_nbytes: int, n_rows: int | None = None
-) -> dict[str, int]:
+def chunk_heights(row_nbytes: Mapping[str, int], chunk_nbytes: int, n_rows: int | None = None) -> dict[str, int]:
     """Return rows per chunk of each field.
 
     Parameters

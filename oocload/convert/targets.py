@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ import imagecodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+from zarr.codecs import BloscCodec, BloscShuffle, GzipCodec, ZstdCodec
 
 from oocload.convert.fields import FieldSpec
 from oocload.errors import InvalidArgumentError
@@ -33,8 +34,8 @@ class Encoding:
 
 
 _LEVELS: dict[str, dict[str, range | None]] = {
-    "hdf5": {"none": None, "gzip": range(0, 10), "lzf": None},
-    "zarr": {"none": None, "gzip": range(0, 10), "zstd": range(-7, 23), "blosc": range(0, 10)},
+    "hdf5": {"none": None, "gzip": range(10), "lzf": None},
+    "zarr": {"none": None, "gzip": range(10), "zstd": range(-7, 23), "blosc": range(10)},
 }
 _DEFAULT_CODEC = {"hdf5": "gzip", "zarr": "zstd"}
 _DEFAULT_LEVEL = {"gzip": 4, "zstd": 3, "blosc": 5}
@@ -52,7 +53,9 @@ def choose_encoding(target_format: str, codec: str | None, level: int | None) ->
     levels = _LEVELS[target_format]
     name = _DEFAULT_CODEC[target_format] if codec is None else codec
     if name not in levels:
-        raise InvalidArgumentError(f"codec must be one of {', '.join(map(repr, levels))} for this format, got {codec!r}")
+        raise InvalidArgumentError(
+            f"codec must be one of {', '.join(map(repr, levels))} for this format, got {codec!r}"
+        )
     allowed = levels[name]
     if level is None:
         return Encoding(name, _DEFAULT_LEVEL.get(name))
@@ -131,10 +134,8 @@ class Hdf5Target:
         """Close without caring for what is lost."""
         self._pool.shutdown(cancel_futures=True)
         self._pending.clear()
-        try:
+        with suppress(OSError, RuntimeError):  # a full disk: HDF5 cannot flush, and the file is about to be removed
             self._file.close()
-        except (OSError, RuntimeError):
-            pass  # a full disk: HDF5 cannot flush, and the file is about to be removed
 
     def _create(self, name: str, spec: FieldSpec) -> h5py.Dataset:
         codec, level = self._encoding.codec, self._encoding.level
@@ -254,6 +255,6 @@ def _zarr_compressor(encoding: Encoding, dtype: np.dtype[Any]) -> Any:
     if encoding.codec == "zstd":
         return ZstdCodec(level=level or 0)
     if encoding.codec == "blosc":
-        shuffle = "shuffle" if dtype.itemsize > 1 else "bitshuffle"
+        shuffle = BloscShuffle.shuffle if dtype.itemsize > 1 else BloscShuffle.bitshuffle
         return BloscCodec(typesize=dtype.itemsize, cname="lz4", clevel=level or 0, shuffle=shuffle)
     return None

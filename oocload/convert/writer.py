@@ -269,7 +269,9 @@ def target_format(path: Path) -> str:
 def check_target(path: Path, overwrite: bool) -> None:
     """Raise where the destination is taken, or its folder is not there."""
     if path.exists() and not overwrite:
-        raise TargetExistsError(f"target must not exist, got {os.fspath(path)!r}; pass overwrite=True (--overwrite) to replace it")
+        raise TargetExistsError(
+            f"target must not exist, got {os.fspath(path)!r}; pass overwrite=True (--overwrite) to replace it"
+        )
     if not path.parent.is_dir():
         raise ConversionError(f"target's folder must exist, got {os.fspath(path.parent)!r}; make it first")
 

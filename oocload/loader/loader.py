@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 import oocload.stores as stores
 from oocload.errors import ClosedError, InvalidArgumentError
-from oocload.loader.access import BatchAccess
 from oocload.layout import FieldLayout
+from oocload.loader.access import BatchAccess
 from oocload.loader.batch import Batch, BatchForm, check_fields, choose_form
 from oocload.loader.runtime import Runtime, Setup, settle
 from oocload.loader.state import check_state, make_state
@@ -311,13 +311,13 @@ class Loader:
     def __repr__(self) -> str:
         o, r = self._runtime.options, self._runtime
         order = f"shuffled with seed {o.seed}" if o.shuffle else "in order"
+        window = f"{o.window_blocks} of {o.grid.n_blocks} blocks of {o.grid.block_rows} rows"
+        if o.shuffle:
+            nbytes = self.window_rows * self._setup.row_nbytes
+            window += f", {format_bytes(nbytes)}; batch entropy {r.relative_entropy:.2f} of a uniform shuffle's"
         lines = [
             f"Loader({self._store.address!r}): {o.grid.n_rows:,} rows in {len(self):,} batches of {o.batch_rows}, {order}",
-            f"  window: {o.window_blocks} of {o.grid.n_blocks} blocks of {o.grid.block_rows} rows, "
-            f"{format_bytes(self.window_rows * sum(f.row_nbytes for f in self._setup.fields.values()))}; "
-            f"batch entropy {r.relative_entropy:.2f} of a uniform shuffle's"
-            if o.shuffle
-            else f"  window: {o.window_blocks} of {o.grid.n_blocks} blocks of {o.grid.block_rows} rows",
+            f"  window: {window}",
             f"  memory: ceiling {format_bytes(r.budget.ceiling)}, of which {format_bytes(r.fit.needed)} are needed "
             f"({r.fit.n_slabs} slabs, {r.fit.n_threads} threads)",
             *(f"  field {name!r}: {path}" for name, path in self.stats.paths.items()),

@@ -134,7 +134,9 @@ class Pipeline:
         """
         s = self._shared
         if self._pid != os.getpid():
-            raise ClosedError("an iterator must stay in its process, and this one crossed a fork; iterate the loader anew")
+            raise ClosedError(
+                "an iterator must stay in its process, and this one crossed a fork; iterate the loader anew"
+            )
         with s.resources.condition:
             s.n_wanted += 1
             s.resources.condition.notify_all()
@@ -183,8 +185,8 @@ class Pipeline:
         if not s.resources.warned_kept:
             s.resources.warned_kept = True
             warnings.warn(
-                "batches are kept after the next one was asked for, so memory goes beyond the ceiling; copy what you "
-                "keep (batch.copy()), or raise memory=",
+                "batches are kept after the next one was asked for, or two iterators of one loader run at once, so "
+                "memory goes beyond the ceiling; copy what you keep (batch.copy()), or make a loader for each iterator",
                 KeptBatchesWarning,
                 stacklevel=4,
             )

@@ -72,9 +72,7 @@ class Runtime:
         self.fit = fitted
         self.budget = Budget(ceiling)
         self.stats = Stats(setup.fields, resident, self.budget)
-        self.relative_entropy = relative_entropy(
-            options.batch_rows, options.window_blocks, options.grid.n_blocks
-        )
+        self.relative_entropy = relative_entropy(options.batch_rows, options.window_blocks, options.grid.n_blocks)
         self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
         condition = threading.Condition(threading.RLock())
         slab = slab_nbytes(setup.fields, slab_rows(options))
@@ -169,9 +167,7 @@ def _split_by_height(fields: Mapping[str, FieldLayout]) -> tuple[frozenset[str],
 
 
 def _plan_options(setup: Setup, grid: BlockGrid, window_blocks: int = 1) -> PlanOptions:
-    return PlanOptions(
-        grid, setup.batch_size, window_blocks, bool(setup.shuffle), setup.seed, setup.drop_last
-    )
+    return PlanOptions(grid, setup.batch_size, window_blocks, bool(setup.shuffle), setup.seed, setup.drop_last)
 
 
 def _wish(setup: Setup, grid: BlockGrid) -> Wish:
@@ -189,9 +185,7 @@ def _wish(setup: Setup, grid: BlockGrid) -> Wish:
     return Wish(min(grid.n_blocks, max(least, blocks)), least, least)
 
 
-def _costs(
-    setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader], resident: frozenset[str]
-) -> Costs:
+def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader], resident: frozenset[str]) -> Costs:
     needs: dict[str, int] = {}
     for name, reader in readers.items():
         for buffer, n_bytes in () if name in resident else reader.scratch_needs.items():
@@ -209,9 +203,7 @@ def _costs(
     return Costs(fixed=held + order, per_thread=sum(needs.values()), slab=slab, index=index)
 
 
-def _warn_of_amplification(
-    fields: Mapping[str, FieldLayout], resident: frozenset[str], grid: BlockGrid
-) -> None:
+def _warn_of_amplification(fields: Mapping[str, FieldLayout], resident: frozenset[str], grid: BlockGrid) -> None:
     factors = {
         name: amplification(grid, f.chunk_rows)
         for name, f in fields.items()

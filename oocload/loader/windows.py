@@ -74,9 +74,7 @@ def windows(runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int 
             del window  # so that nobody but the consumer holds its slab while the next one is waited for
 
 
-def _next(
-    pipeline: Pipeline, runtime: Runtime, tail: dict[str, NDArray[Any]], first: tuple[int, int]
-) -> Window | None:
+def _next(pipeline: Pipeline, runtime: Runtime, tail: dict[str, NDArray[Any]], first: tuple[int, int]) -> Window | None:
     """Take the next window, with the rows that the window before left over at its head."""
     began = time.perf_counter()
     job = pipeline.take()

@@ -14,7 +14,7 @@ HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".h5ad", ".mat")
 ZARR_SUFFIXES = (".zarr", ".zarr.zip")
 
 
-def open(path: str | os.PathLike[str]) -> Store:  # noqa: A001 - the public name is `oocload.open`
+def open(path: str | os.PathLike[str]) -> Store:
     """Open an HDF5 or Zarr store: its fields, shapes, dtypes, chunks and codecs; no data is read.
 
     Parameters

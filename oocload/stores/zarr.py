@@ -142,9 +142,7 @@ def _describe(name: str, array: zarr.Array[Any], on_disk: bool) -> FieldLayout:
     )
 
 
-def _describe_v2(
-    meta: Mapping[str, Any], dtype: np.dtype[Any]
-) -> tuple[np.dtype[Any], tuple[Codec, ...], str]:
+def _describe_v2(meta: Mapping[str, Any], dtype: np.dtype[Any]) -> tuple[np.dtype[Any], tuple[Codec, ...], str]:
     compressor = _config(meta["compressor"])
     filters = [_config(f) for f in meta["filters"] or ()]
     used = [*filters, compressor] if compressor else filters
@@ -158,9 +156,7 @@ def _describe_v2(
     return dtype, codecs, ""
 
 
-def _describe_v3(
-    meta: Mapping[str, Any], dtype: np.dtype[Any]
-) -> tuple[np.dtype[Any], tuple[Codec, ...], str]:
+def _describe_v3(meta: Mapping[str, Any], dtype: np.dtype[Any]) -> tuple[np.dtype[Any], tuple[Codec, ...], str]:
     chain = [_config(c) for c in meta["codecs"]]
     reason = ""
     if chain[0]["name"] == "sharding_indexed":
@@ -227,7 +223,8 @@ class Shards:
     max_stored_nbytes = None
 
     def __init__(self, where: str, root: str, metadata: Any, field: FieldLayout) -> None:
-        assert field.chunks is not None and field.shards is not None
+        assert field.chunks is not None
+        assert field.shards is not None
         self._where = where
         self._root = root
         self._encode_key = metadata.encode_chunk_key
@@ -284,7 +281,9 @@ class Shards:
         except FileNotFoundError:
             return None
         if len(raw) < self._index_nbytes:
-            raise ChunkError(f"{self._where}: shard {path} has {file_nbytes} bytes, fewer than its index; it is truncated")
+            raise ChunkError(
+                f"{self._where}: shard {path} has {file_nbytes} bytes, fewer than its index; it is truncated"
+            )
         body = raw[: 16 * int(np.prod(self._per_shard))]
         if self._checksummed and crc32c(body) != int.from_bytes(raw[-4:], "little"):
             raise ChunkError(f"{self._where}: the index of shard {path} fails its checksum; the file is damaged")
@@ -309,5 +308,3 @@ def crc32c(data: Any) -> int:
 def is_zarr_directory(path: Path) -> bool:
     """Whether a directory holds the metadata of a Zarr group or array."""
     return any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
-
-

@@ -99,7 +99,11 @@ def check_all_paths(path: Path, expected: np.ndarray) -> None:
 
 @given(drawn=arrays(), filters=st.sampled_from(HDF5_FILTERS), chunked=st.booleans(), holes=st.booleans())
 def test_hdf5(
-    tmp_path: Path, drawn: tuple[np.ndarray, tuple[int, int]], filters: dict[str, Any], chunked: bool, holes: bool
+    tmp_path: Path,
+    drawn: tuple[np.ndarray, tuple[int, int]],
+    filters: dict[str, Any],
+    chunked: bool,
+    holes: bool,
 ) -> None:
     values, chunks = drawn
     if values.dtype.kind not in "iu":

@@ -55,9 +55,10 @@ def npz_compressed_fortran(folder: Path) -> Any:
 
 def idx_bytes(array: np.ndarray) -> bytes:
     code = {"u1": 8, "i2": 11, "f4": 13}[array.dtype.str[1:]]
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape) + array.astype(
-        array.dtype.newbyteorder(">")
-    ).tobytes()
+    return (
+        struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape)
+        + array.astype(array.dtype.newbyteorder(">")).tobytes()
+    )
 
 
 def idx(folder: Path) -> Any:
@@ -213,19 +214,51 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("source", "error", "message"),
         [
-            ("nope.npy", StoreNotFoundError, r"source must exist, got '.*nope\.npy'; nothing lies at that path"),
+            (
+                "nope.npy",
+                StoreNotFoundError,
+                r"source must exist, got '.*nope\.npy'; nothing lies at that path",
+            ),
             ({"x": X, "y": Y[:5]}, InvalidArgumentError, "same number of rows: 'x' has 1003, 'y' has 5"),
-            ({"x": np.array([{}, None])}, InvalidArgumentError, r"field 'x' \(array\) must have a fixed-size dtype, got object"),
-            ({"x": np.float32(3)}, InvalidArgumentError, "field 'x' must be an array whose axis 0 counts rows, got a scalar"),
+            (
+                {"x": np.array([{}, None])},
+                InvalidArgumentError,
+                r"field 'x' \(array\) must have a fixed-size dtype, got object",
+            ),
+            (
+                {"x": np.float32(3)},
+                InvalidArgumentError,
+                "field 'x' must be an array whose axis 0 counts rows, got a scalar",
+            ),
             ({}, InvalidArgumentError, "source must have at least one field, got none"),
             (np.zeros((0, 3)), ConversionError, "source must have at least one row, got none"),
             ([], ConversionError, "a store must have at least one row, and none was appended"),
             (7, InvalidArgumentError, "source must be a path, an array, a dict of those, or an iterable"),
-            ([3], InvalidArgumentError, r"each batch must be a dict of arrays, a tuple \(x, y\) or an array, got int"),
-            ([(X, Y), (X,)], InvalidArgumentError, r"rows must be given for fields \['x', 'y'\], got \['x'\]"),
-            ([(X,), (X[:, :2],)], InvalidArgumentError, r"rows of field 'x' must have shape \(7, 3\), got an array of shape"),
-            ([(Y,), (X[:, 0, 0],)], InvalidArgumentError, "rows of field 'x' must have dtype int64, got float32"),
-            ([(X, Y[:4])], InvalidArgumentError, "fields must be appended in equal numbers of rows: 'x' has 1003, 'y' has 4"),
+            (
+                [3],
+                InvalidArgumentError,
+                r"each batch must be a dict of arrays, a tuple \(x, y\) or an array, got int",
+            ),
+            (
+                [(X, Y), (X,)],
+                InvalidArgumentError,
+                r"rows must be given for fields \['x', 'y'\], got \['x'\]",
+            ),
+            (
+                [(X,), (X[:, :2],)],
+                InvalidArgumentError,
+                r"rows of field 'x' must have shape \(7, 3\), got an array of shape",
+            ),
+            (
+                [(Y,), (X[:, 0, 0],)],
+                InvalidArgumentError,
+                "rows of field 'x' must have dtype int64, got float32",
+            ),
+            (
+                [(X, Y[:4])],
+                InvalidArgumentError,
+                "fields must be appended in equal numbers of rows: 'x' has 1003, 'y' has 4",
+            ),
         ],
     )
     @pytest.mark.parametrize("target", ["t.h5", "t.zarr"])
@@ -285,7 +318,9 @@ class TestBadInput:
             oocload.convert(X, tmp_path / "t.h5", **options)
 
     def test_unknown_suffix(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidArgumentError, match=r"target must end in one of \.h5, \.hdf5, \.zarr, got '.*t\.txt'"):
+        with pytest.raises(
+            InvalidArgumentError, match=r"target must end in one of \.h5, \.hdf5, \.zarr, got '.*t\.txt'"
+        ):
             oocload.convert(X, tmp_path / "t.txt")
 
     def test_missing_folder(self, tmp_path: Path) -> None:

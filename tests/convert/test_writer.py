@@ -15,10 +15,16 @@ from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, T
 from tests.conftest import check_rows, numbered, read_back
 
 
-@given(sizes=st.lists(st.integers(1, 70), min_size=1, max_size=12), height=st.integers(1, 50), target=st.sampled_from(["w.h5", "w.zarr"]))
+@given(
+    sizes=st.lists(st.integers(1, 70), min_size=1, max_size=12),
+    height=st.integers(1, 50),
+    target=st.sampled_from(["w.h5", "w.zarr"]),
+)
 def test_appends_of_any_size(tmp_path: Path, sizes: list[int], height: int, target: str) -> None:
     rows = numbered(sum(sizes))
-    with oocload.create(tmp_path / target, {"x": ((7, 5), "u1"), "y": "i8"}, chunk_rows=height, overwrite=True) as writer:
+    with oocload.create(
+        tmp_path / target, {"x": ((7, 5), "u1"), "y": "i8"}, chunk_rows=height, overwrite=True
+    ) as writer:
         start = 0
         for n in sizes:
             writer.append(x=rows["x"][start : start + n], y=rows["y"][start : start + n])
@@ -73,7 +79,10 @@ def test_closed_writer(tmp_path: Path) -> None:
 
 
 def test_no_rows(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="a store must have at least one row"), oocload.create(tmp_path / "w.h5", {"x": "u1"}):
+    with (
+        pytest.raises(ConversionError, match="a store must have at least one row"),
+        oocload.create(tmp_path / "w.h5", {"x": "u1"}),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -107,7 +116,10 @@ def test_bad_fields(tmp_path: Path, fields: Any, message: str) -> None:
 
 def test_values_that_may_not_fit_are_refused(tmp_path: Path) -> None:
     writer = oocload.create(tmp_path / "w.h5", {"x": "u1"})
-    with pytest.raises(InvalidArgumentError, match=r"must have dtype uint8, got int64, which may not fit; .*astype\('uint8'\)"):
+    with pytest.raises(
+        InvalidArgumentError,
+        match=r"must have dtype uint8, got int64, which may not fit; .*astype\('uint8'\)",
+    ):
         writer.append(x=[1, 2, 3])
     writer.append(x=np.array([1, 2, 3], "u1"))  # a refused append loses nothing
     writer.close()
@@ -130,7 +142,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_full_disk(small_disk: Path, target: str) -> None:
     rng = np.random.default_rng(0)
     pieces = (rng.integers(0, 256, (1000, 1000), dtype=np.uint8) for _ in range(10))
-    with pytest.raises(ConversionError, match=r"writing .* failed: the disk is full; free some space .*; nothing was left"):
+    with pytest.raises(
+        ConversionError, match=r"writing .* failed: the disk is full; free some space .*; nothing was left"
+    ):
         oocload.convert(pieces, small_disk / target)
     assert list(small_disk.iterdir()) == []
 

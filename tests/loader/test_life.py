@@ -73,7 +73,10 @@ def test_forgotten_loader_leaves_nothing(make_store: Make) -> None:
 def test_two_iterators_and_two_loaders_at_once(make_store: Make) -> None:
     path = make_store(compression="lzf")
     how = oocload.Shuffle(window_rows=150)
-    with oocload.Loader(path, 20, shuffle=how, seed=0) as a, oocload.Loader(path, 20, shuffle=how, seed=0) as b:
+    with (
+        oocload.Loader(path, 20, shuffle=how, seed=0) as a,
+        oocload.Loader(path, 20, shuffle=how, seed=0) as b,
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", oocload.KeptBatchesWarning)
             streams = [iter(a), iter(a), iter(b), iter(b)]

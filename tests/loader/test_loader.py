@@ -179,7 +179,9 @@ class TestForms:
             self.one(path, x="left", y="other_length")
 
     def test_unknown_field(self, path: Path) -> None:
-        with pytest.raises(UnknownFieldError, match="field 'middle' must be one of those in .*, which has 'deep/field'"):
+        with pytest.raises(
+            UnknownFieldError, match="field 'middle' must be one of those in .*, which has 'deep/field'"
+        ):
             self.one(path, x="middle")
 
     def test_object_dtype(self, path: Path) -> None:
@@ -191,7 +193,9 @@ class TestForms:
             self.one(path, x="scalar")
 
     def test_y_without_x(self, path: Path) -> None:
-        with pytest.raises(InvalidArgumentError, match="x must name the input fields where y or sample_weight is given"):
+        with pytest.raises(
+            InvalidArgumentError, match="x must name the input fields where y or sample_weight is given"
+        ):
             self.one(path, y="label")
 
     def test_sample_weight_without_y(self, path: Path) -> None:
@@ -249,7 +253,13 @@ def test_stats_say_what_happened(make_store: Make) -> None:
 def test_repr_shows_what_was_settled(make_store: Make) -> None:
     with oocload.Loader(make_store(compression="gzip"), 100, seed=11, memory="50 MiB") as loader:
         text = repr(loader)
-    for shown in ("1,003 rows in 11 batches of 100", "seed 11", "window: ", "ceiling 50.0 MiB", "field 'x': direct"):
+    for shown in (
+        "1,003 rows in 11 batches of 100",
+        "seed 11",
+        "window: ",
+        "ceiling 50.0 MiB",
+        "field 'x': direct",
+    ):
         assert shown in text
 
 

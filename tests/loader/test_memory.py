@@ -33,16 +33,24 @@ def test_held_memory_stays_below_the_ceiling(make_store: Make, compression: str 
 
 def test_a_smaller_ceiling_shrinks_the_default_window_only(make_store: Make) -> None:
     path = make_store(300_000, 100, compression="lzf")
-    with oocload.Loader(path, 1000, seed=0, memory="4 MiB") as small, oocload.Loader(path, 1000, seed=0) as large:
+    with (
+        oocload.Loader(path, 1000, seed=0, memory="4 MiB") as small,
+        oocload.Loader(path, 1000, seed=0) as large,
+    ):
         assert small.window_rows < large.window_rows
     how = oocload.Shuffle(window_rows=1000)
-    with oocload.Loader(path, 100, shuffle=how, memory="1 MiB") as small, oocload.Loader(path, 100, shuffle=how) as large:
+    with (
+        oocload.Loader(path, 100, shuffle=how, memory="1 MiB") as small,
+        oocload.Loader(path, 100, shuffle=how) as large,
+    ):
         assert small.window_rows == large.window_rows == 1000
 
 
 def test_ceiling_too_small_names_the_smallest_that_works(make_store: Make) -> None:
     path = make_store(100_000, 1000, compression="gzip")
-    with pytest.raises(MemoryCeilingError, match=r"memory must be at least (\d+) bytes \(.* KiB\).*got 10\.0 KiB") as error:
+    with pytest.raises(
+        MemoryCeilingError, match=r"memory must be at least (\d+) bytes \(.* KiB\).*got 10\.0 KiB"
+    ) as error:
         oocload.Loader(path, 100, seed=0, memory=10 * 1024)
     smallest = int(str(error.value).split("at least ")[1].split()[0])
     with pytest.warns(ShuffleQualityWarning):
@@ -55,7 +63,9 @@ def test_ceiling_too_small_names_the_smallest_that_works(make_store: Make) -> No
 
 def test_window_that_mixes_poorly_is_warned_about(make_store: Make) -> None:
     path = make_store(100_000, 1000, compression="gzip")
-    with pytest.warns(ShuffleQualityWarning, match=r"leaves a window of \d blocks, so rows mix poorly .* raise memory="):
+    with pytest.warns(
+        ShuffleQualityWarning, match=r"leaves a window of \d blocks, so rows mix poorly .* raise memory="
+    ):
         oocload.Loader(path, 100, seed=0, memory="500 KiB").close()
 
 
@@ -81,10 +91,10 @@ def test_slabs_are_not_recycled_under_a_live_view(make_store: Make) -> None:
     path = make_store(5000, 50, compression="lzf")
     with oocload.Loader(path, 100, shuffle=oocload.Shuffle(window_rows=1000), seed=0) as loader:
         kept = None
-        for i, (x, y) in enumerate(loader):
+        for i, (x, _) in enumerate(loader):
             if i == 3:
                 kept, before = x[7], x[7].copy()
-        del x, y
+        del x, _
         for _ in loader:
             pass
         assert np.array_equal(kept, before)

@@ -1,0 +1,99 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import read_back
+
+
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "oocload", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_converts_the_real_mnist_files(tmp_path: Path, mnist: Path) -> None:
+    images, labels = mnist / "t10k-images-idx3-ubyte.gz", mnist / "t10k-labels-idx1-ubyte.gz"
+    done = run("convert", f"x={images}", f"y={labels}", "mnist.h5", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("wrote mnist.h5: 10,000 rows of x, y; 7.5 MiB in ")
+    assert read_back(tmp_path / "mnist.h5")["x"].shape == (10_000, 28, 28)
+    shown = run("info", tmp_path / "mnist.h5")
+    assert shown.returncode == 0
+    assert "10000 × 28 × 28" in shown.stdout
+    assert "direct" in shown.stdout
+
+
+def test_options_of_convert(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", a=np.arange(100), b=np.arange(100))
+    options = [
+        "--field",
+        "b",
+        "--codec",
+        "blosc",
+        "--level",
+        "3",
+        "--chunk-rows",
+        "10",
+        "--chunks-per-shard",
+        "2",
+    ]
+    done = run("convert", *options, tmp_path / "a.npz", tmp_path / "t.zarr", "--no-progress")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(read_back(tmp_path / "t.zarr")) == ["b"]
+    assert run("convert", tmp_path / "a.npz", tmp_path / "t.zarr").returncode == 2
+    assert run("convert", "--overwrite", tmp_path / "a.npz", tmp_path / "t.zarr").returncode == 0
+
+
+def test_progress_is_shown_when_asked_for(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(100))
+    done = run("convert", "--progress", tmp_path / "a.npy", tmp_path / "t.h5")
+    assert "100%" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "nope.h5"], "oocload: store must exist, got 'nope.h5'; nothing lies at that path"),
+        (["info", "text.h5"], "oocload: text.h5 must be an HDF5 file, and h5py cannot open it"),
+        (["info", "text.txt"], "oocload: store must have a suffix that names its format"),
+        (["info", "cut.h5"], "oocload: cut.h5 is truncated"),
+        (["convert", "nope.npy", "t.h5"], "oocload: source must exist, got 'nope.npy'"),
+        (["convert", "a.npy", "t.txt"], "oocload: target must end in one of .h5, .hdf5, .zarr, got 't.txt'"),
+        (
+            ["convert", "a.npy", "good.h5"],
+            "oocload: target must not exist, got 'good.h5'; pass overwrite=True (--overwrite)",
+        ),
+        (
+            ["convert", "x=a.npy", "y=b.npy", "t.h5"],
+            "oocload: fields must have the same number of rows: 'x' has 10, 'y' has 7",
+        ),
+        (["convert", "a.npy", "b.npy", "t.h5"], "oocload: several sources must be given as NAME=PATH"),
+        (["convert", "x=a.npy", "x=b.npy", "t.h5"], "oocload: source names must differ"),
+        (["convert", "--codec", "zip", "a.npy", "t.h5"], "oocload: codec must be one of"),
+        (["convert", "objects.npy", "t.h5"], "oocload: field 'x' (objects.npy) must have a fixed-size dtype"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    tmp_path: Path, make_store: Callable[..., Path], arguments: list[str], message: str
+) -> None:
+    np.save(tmp_path / "a.npy", np.arange(10))
+    np.save(tmp_path / "b.npy", np.arange(7))
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "text.h5").write_text("text")
+    (tmp_path / "text.txt").write_text("text")
+    (tmp_path / "cut.h5").write_bytes(make_store(name="good.h5").read_bytes()[:5000])
+    before = sorted(tmp_path.iterdir())
+    done = run(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_help_and_version() -> None:
+    assert "convert" in run("--help").stdout
+    assert "NAME=PATH" in run("convert", "--help").stdout
+    assert run("--version").stdout.startswith("oocload, version ")

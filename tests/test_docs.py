@@ -1,0 +1,51 @@
+"""Every example in the docstrings and the README runs."""
+
+import doctest
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = ["oocload.stores", "oocload.loader.loader", "oocload.convert.convert", "oocload.convert.writer"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.framework
+def test_readme_python(tmp_path: Path) -> None:
+    """The blocks run one after the other, as one who reads on would run them."""
+    pytest.importorskip("tensorflow")
+    code = "\n".join(blocks("python"))
+    assert code.count("\n") > 20
+    (tmp_path / "readme.py").write_text(code)
+    done = subprocess.run([sys.executable, "readme.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_readme_commands(tmp_path: Path, mnist: Path) -> None:
+    """The `oocload` commands run where the real MNIST files lie."""
+    for file in mnist.glob("*.gz"):
+        (tmp_path / file.name).symlink_to(file)
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("oocload ")]
+    assert len(commands) >= 2
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command in commands:
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (command, done.stderr)

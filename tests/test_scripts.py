@@ -1,0 +1,43 @@
+"""The demo and the benchmarks, at a small size."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.framework
+def test_demo(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    pytest.importorskip("sklearn")
+    shown = run("scripts/demo.py", "--rows", 40_000, "--out", tmp_path / "out")
+    for title in ("rows ", "bytes on disk", "memory ceiling", "peak memory oocload held", "peak RSS above imports"):
+        assert title in shown
+    accuracies = re.search(r"held-out accuracy +([0-9.]+) +([0-9.]+)", shown)
+    assert accuracies is not None
+    assert all(float(a) > 0.9 for a in accuracies.groups())
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["digits.h5", "digits.zarr"]
+
+
+def test_read_benchmark(tmp_path: Path) -> None:
+    shown = run("benchmarks/read.py", "--quick", "--json", tmp_path / "read.json", "--dir", tmp_path)
+    result = json.loads((tmp_path / "read.json").read_text())
+    assert len(result["results"]) == shown.count("\n| HDF5") + shown.count("\n| Zarr") == 14
+    for layout in result["results"]:
+        assert layout["path"] == "direct"
+        assert set(layout["rows_per_s"]) == {"library", "random", "sequential", "shuffled", "limit"}
+    for key in ("date", "commit", "cpu", "cores", "versions", "cache"):
+        assert result[key]
+    assert [p.name for p in tmp_path.iterdir()] == ["read.json"]
