@@ -20,6 +20,7 @@ from oocload.plan.blocks import BlockGrid, amplification, choose_block_rows
 from oocload.plan.epoch import EpochPlan, PlanOptions, slab_rows
 from oocload.plan.quality import (
     MIN_WINDOW_BLOCKS,
+    POOR_ENTROPY,
     default_window_blocks,
     relative_entropy,
     smallest_window_blocks,
@@ -224,7 +225,7 @@ def _warn_of_amplification(fields: Mapping[str, FieldLayout], resident: frozense
 def _warn_of_small_window(runtime: Runtime, passable: int, setup: Setup) -> None:
     options = runtime.options
     blocks = options.window_blocks
-    if setup.shuffle and blocks < passable:
+    if setup.shuffle and blocks < passable and runtime.relative_entropy < POOR_ENTROPY:
         ceiling = format_bytes(runtime.budget.ceiling)
         warnings.warn(
             f"the ceiling of {ceiling} leaves a window of {blocks} blocks, so rows mix poorly (batch entropy "

@@ -12,6 +12,7 @@ from math import lgamma, log
 import numpy as np
 
 TARGET_ENTROPY = 0.95
+POOR_ENTROPY = 0.8  # a window below this, and below MIN_WINDOW_BLOCKS, is warned about
 MAX_WINDOW_NBYTES = 256 * 2**20
 MIN_WINDOW_BLOCKS = 16
 
