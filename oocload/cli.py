@@ -35,7 +35,7 @@ def main() -> None:
 @click.option("--field", "fields", multiple=True, metavar="NAME", help="Take only this field of SRC; repeatable.")
 @click.option("--codec", metavar="NAME", help="HDF5: gzip, lzf, none. Zarr: zstd, blosc, gzip, none.")
 @click.option("--level", type=int, help="Level of the codec.")
-@click.option("--chunk-bytes", default="1 MiB", show_default=True, help="Decoded bytes of one chunk, about.")
+@click.option("--chunk-bytes", default="512 KiB", show_default=True, help="Decoded bytes of one chunk, about.")
 @click.option("--chunk-rows", type=int, help="Rows of one chunk, instead of --chunk-bytes.")
 @click.option("--chunks-per-shard", type=int, default=1, show_default=True, help="Zarr: chunks in one file.")
 @click.option("--overwrite", is_flag=True, help="Replace DST.")

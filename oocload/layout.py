@@ -137,7 +137,7 @@ class ChunkGrid:
     def bands(self, start: int, stop: int) -> range:
         """Return the indices along axis 0 of the chunks that hold rows ``start`` to ``stop``."""
         height = self.chunks[0]
-        return range(start // height, -(-stop // height))
+        return range(start // height, -(-stop // height) if stop > start else start // height)
 
     def band(self, index: int) -> Iterator[tuple[int, tuple[slice, ...]]]:
         """Yield (chunk number, its place in a row) for each chunk at ``index`` along axis 0."""

@@ -45,7 +45,9 @@ def test_the_plan_opens_nothing() -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import sys, oocload; print([m for m in ('tensorflow', 'keras', 'torch', 'jax', 'dask') if m in sys.modules])"
+    code = (
+        "import sys, oocload; print([m for m in ('tensorflow', 'keras', 'torch', 'jax', 'dask') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -31,6 +31,12 @@ def test_demo(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["digits.h5", "digits.zarr"]
 
 
+def test_granularity_benchmark(tmp_path: Path) -> None:
+    run("benchmarks/granularity.py", "--quick", "--json", tmp_path / "g.json", "--dir", tmp_path)
+    result = json.loads((tmp_path / "g.json").read_text())
+    assert [len(layout["sizes"]) for layout in result["results"]] == [5, 5, 5, 5]
+
+
 def test_read_benchmark(tmp_path: Path) -> None:
     shown = run("benchmarks/read.py", "--quick", "--json", tmp_path / "read.json", "--dir", tmp_path)
     result = json.loads((tmp_path / "read.json").read_text())

@@ -55,6 +55,8 @@ class Files:
             self._descriptors.clear()
 
     def _descriptor(self, path: str) -> int:
+        if (descriptor := self._descriptors.get(path)) is not None:
+            return descriptor
         with self._lock:
             if path not in self._descriptors:
                 self._descriptors[path] = _open(path)

@@ -315,8 +315,9 @@ class Loader:
         if o.shuffle:
             nbytes = self.window_rows * self._setup.row_nbytes
             window += f", {format_bytes(nbytes)}; batch entropy {r.relative_entropy:.2f} of a uniform shuffle's"
+        batches = f"{len(self):,} batches of {o.batch_rows}"
         lines = [
-            f"Loader({self._store.address!r}): {o.grid.n_rows:,} rows in {len(self):,} batches of {o.batch_rows}, {order}",
+            f"Loader({self._store.address!r}): {self.n_rows:,} rows in {batches}, {order}",
             f"  window: {window}",
             f"  memory: ceiling {format_bytes(r.budget.ceiling)}, of which {format_bytes(r.fit.needed)} are needed "
             f"({r.fit.n_slabs} slabs, {r.fit.n_threads} threads)",

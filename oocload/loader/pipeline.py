@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.chunks.read import FieldReader, Target
+from oocload.chunks.read import FieldReader
 from oocload.chunks.scratch import Scratch
+from oocload.chunks.target import Target
 from oocload.errors import ClosedError, KeptBatchesWarning
 from oocload.layout import FieldLayout
 from oocload.loader.budget import Budget
@@ -304,16 +305,15 @@ def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) ->
 
 
 def _read_blocks(job: WindowJob, first: int, last: int, r: Resources, scratch: Scratch) -> int:
-    blocks = [int(b) for b in job.plan.blocks[first:last]]
-    destinations = job.plan.destinations
+    """Read blocks ``first`` to ``last`` of a window, all fields, to their places; return the bytes decoded."""
+    ranges = [r.grid.rows(int(b)) for b in job.plan.blocks[first:last]]
+    index = None
+    if job.plan.destinations is not None:
+        index = job.plan.destinations[job.starts[first] : job.starts[last]]
+    else:  # consecutive blocks to consecutive places: one range
+        ranges = [(ranges[0][0], ranges[-1][1])]
     decoded = 0
     for name, reader in r.readers.items():
-        array = job.arrays[name]
-        if destinations is None:  # consecutive blocks to consecutive places: one range
-            target = Target(array, first=job.plan.head_rows + int(job.starts[first]))
-            decoded += reader.read(r.grid.rows(blocks[0])[0], r.grid.rows(blocks[-1])[1], target, scratch)
-            continue
-        for k, block in enumerate(blocks, first):
-            target = Target(array, index=destinations[job.starts[k] : job.starts[k + 1]])
-            decoded += reader.read(*r.grid.rows(block), target, scratch)
+        target = Target(job.arrays[name], index, job.plan.head_rows + int(job.starts[first]))
+        decoded += reader.read(ranges, target, scratch)
     return decoded

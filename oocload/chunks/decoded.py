@@ -1,0 +1,121 @@
+"""Chunks that must be decoded whole, or that rows are cut into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from oocload.chunks.codecs import DecodeError, codec_workspace_nbytes, decode
+from oocload.chunks.located import LocatedField
+from oocload.chunks.scratch import Bytes, Scratch, as_bytes
+from oocload.chunks.target import Ranges, Target
+from oocload.layout import ByteRange, FieldLayout
+from oocload.stores.base import Store
+
+_STORED_OVERHEAD = 64 * 1024  # how far an incompressible chunk may outgrow its decoded size
+
+
+class ChunkReader:
+    """Fetches, decodes and scatters whole chunks without any library's lock.
+
+    Parameters
+    ----------
+    store
+        Tells where the chunks lie.
+    field
+        The field's layout.
+
+    """
+
+    def __init__(self, store: Store, field: FieldLayout) -> None:
+        self._located = LocatedField(store, field)
+        self._field = field
+        self._whole_rows = self._located.grid.per_band == 1
+
+    @property
+    def scratch_needs(self) -> Mapping[str, int]:
+        """Bytes for one stored chunk, one decoded chunk, and a band of chunks where rows are cut."""
+        decoded = self._field.chunk_nbytes
+        stored = self._located.locations.max_stored_nbytes
+        return {
+            "raw": decoded + _STORED_OVERHEAD if stored is None else stored,
+            "decoded": decoded,
+            "band": 0 if self._whole_rows else self._field.chunk_rows * self._field.row_nbytes,
+            "codec": codec_workspace_nbytes(self._field.codecs, decoded),
+        }
+
+    @property
+    def held_nbytes(self) -> int:
+        """Bytes of the chunk index."""
+        return self._located.locations.nbytes
+
+    def read(self, ranges: Ranges, target: Target, scratch: Scratch) -> int:
+        """Put ranges of rows into a target, one after the other; return the bytes that were decoded for it.
+
+        Raises
+        ------
+        ChunkError
+            If a chunk cannot be read or decoded; names path, field and chunk.
+
+        """
+        one_band = self._whole_band if self._whole_rows else self._cut_band
+        height, decoded, at = self._field.chunk_rows, 0, 0
+        for start, stop in ranges:
+            for band in self._located.grid.bands(start, stop):
+                low, high = max(start - band * height, 0), min(stop - band * height, height)
+                decoded += one_band(band, low, high, at, target, scratch)
+                at += high - low
+        return decoded
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        self._located.close()
+
+    def _whole_band(self, chunk: int, low: int, high: int, at: int, target: Target, scratch: Scratch) -> int:
+        """Decode a chunk that holds whole rows; straight to its place where nothing moves."""
+        located, n_rows, height = self._located, high - low, self._field.chunk_rows
+        place = located.locations.find(chunk)
+        if place is None:
+            target.put(at, located.fill(n_rows))
+            return 0
+        span = target.span(at, n_rows) if located.native and n_rows == height else None
+        if span is not None:
+            self._decode_into(chunk, place, as_bytes(span), scratch)
+        else:
+            decoded = scratch.get("decoded", self._field.chunk_nbytes)
+            self._decode_into(chunk, place, decoded, scratch)
+            target.put(at, located.as_rows(decoded)[low:high])
+        return self._field.chunk_nbytes
+
+    def _cut_band(self, band: int, low: int, high: int, at: int, target: Target, scratch: Scratch) -> int:
+        """Decode the chunks that rows are cut into, join the rows, and put them."""
+        located, field = self._located, self._field
+        assert field.chunks is not None
+        rows = located.as_rows(scratch.get("band", field.chunk_rows * field.row_nbytes))
+        total = 0
+        for chunk, inner in located.grid.band(band):
+            part = rows[(slice(low, high), *inner)]
+            place = located.locations.find(chunk)
+            if place is None:
+                part[...] = located.fill_item
+                continue
+            decoded = scratch.get("decoded", field.chunk_nbytes)
+            self._decode_into(chunk, place, decoded, scratch)
+            cut = tuple(slice(0, n) for n in part.shape[1:])
+            part[...] = decoded.view(field.stored_dtype).reshape(field.chunks)[(slice(low, high), *cut)]
+            total += field.chunk_nbytes
+        target.put(at, rows[low:high])
+        return total
+
+    def _decode_into(self, chunk: int, place: ByteRange, out: Bytes, scratch: Scratch) -> None:
+        codecs = self._field.codecs
+        if place.skipped:
+            codecs = tuple(c for i, c in enumerate(codecs) if not place.skipped >> i & 1)
+        if not codecs and place.nbytes == len(out):
+            self._located.fetch(chunk, place.path, place.offset, [out])
+            return
+        raw = scratch.get("raw", place.nbytes)
+        self._located.fetch(chunk, place.path, place.offset, [raw])
+        try:
+            decode(raw, codecs, out, scratch)
+        except DecodeError as exc:
+            raise self._located.error(chunk, str(exc)) from exc

@@ -1,0 +1,76 @@
+"""A field whose chunks are located: finds and fetches their bytes, and says where something went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oocload.chunks.fetch import Files
+from oocload.chunks.scratch import Bytes
+from oocload.errors import ChunkError
+from oocload.layout import ChunkGrid, FieldLayout
+from oocload.stores.base import Store
+
+
+class LocatedField:
+    """What both direct readers stand on.
+
+    Attributes
+    ----------
+    layout
+        The field's layout.
+    grid
+        Its chunks; one where it is contiguous.
+    locations
+        Where they lie.
+    native
+        Whether stored items are delivered as they are.
+
+    """
+
+    def __init__(self, store: Store, field: FieldLayout) -> None:
+        self.layout = field
+        self.grid = ChunkGrid(field.shape, field.chunks or field.shape)
+        self.locations = store.locate(field.name)
+        self.native = field.stored_dtype == field.dtype
+        self._where = f"{store.address}, field {field.name!r}"
+        self._fill = np.frombuffer(field.fill, field.stored_dtype)
+        self._files = Files(keep_open=self.locations.max_stored_nbytes is not None)
+
+    def fetch(self, chunk: int, path: str, offset: int, buffers: Sequence[Any]) -> None:
+        """Fill buffers from a chunk's file.
+
+        Raises
+        ------
+        ChunkError
+            If the file cannot be read, or ends too early.
+
+        """
+        try:
+            self._files.read(path, offset, buffers)
+        except OSError as exc:
+            raise self.error(chunk, f"cannot read {path}: {exc}") from exc
+
+    def fill(self, n_rows: int) -> NDArray[Any]:
+        """Return rows of a chunk that was never written."""
+        return np.full((n_rows, *self.layout.row_shape), self._fill, self.layout.dtype)
+
+    @property
+    def fill_item(self) -> NDArray[Any]:
+        """One item of a chunk that was never written, shape (1,)."""
+        return self._fill
+
+    def as_rows(self, decoded: Bytes) -> NDArray[Any]:
+        """Return decoded bytes as rows, in the byte order of the store."""
+        return decoded.view(self.layout.stored_dtype).reshape(-1, *self.layout.row_shape)
+
+    def error(self, chunk: int, what: str) -> ChunkError:
+        """Return the error that something is wrong with a chunk."""
+        return ChunkError(f"{self._where}, chunk {self.grid.corner(chunk)}: {what}")
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        self._files.close()

@@ -1,0 +1,88 @@
+"""Where rows go: their places in a slab, and the quickest way to each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oocload.chunks.scratch import as_bytes
+
+_MIN_ITEMS_WITHOUT_GIL = 500  # NPY_BEGIN_THREADS_THRESHOLDED in NumPy's ndarraytypes.h
+
+
+Ranges = Sequence[tuple[int, int]]
+"""Ranges of rows of a field, each (start, stop)."""
+
+
+class Target:
+    """Where rows go: a field's part of a slab, and each row's place in it.
+
+    Parameters
+    ----------
+    field
+        C-contiguous array of shape (rows, *row shape).
+    index
+        Place of each row that will be put, or None for consecutive places.
+    first
+        Place of the first row where ``index`` is None.
+
+    """
+
+    __slots__ = ("field", "first", "index")
+
+    def __init__(self, field: NDArray[Any], index: NDArray[np.int64] | None = None, first: int = 0) -> None:
+        self.field = field
+        self.index = index
+        self.first = first
+
+    def put(self, at: int, rows: NDArray[Any]) -> None:
+        """Copy C-contiguous rows to the places numbered from ``at``; converts the byte order if need be."""
+        if self.index is None:
+            place = self.field[self.first + at : self.first + at + len(rows)]
+            if rows.dtype == place.dtype:
+                as_bytes(place)[:] = as_bytes(rows)
+            else:
+                place[...] = rows
+            return
+        index = self.index[at : at + len(rows)]
+        if rows.dtype != self.field.dtype:
+            self.field[index] = rows
+            return
+        # NumPy lets go of the GIL for over 500 items only: few large rows must count as many small items.
+        view = as_items if len(rows) > _MIN_ITEMS_WITHOUT_GIL else as_words
+        view(self.field)[index] = view(rows)
+
+    def span(self, at: int, n_rows: int) -> NDArray[Any] | None:
+        """Return the places themselves where they are consecutive, to be written directly."""
+        if self.index is not None:
+            return None
+        return self.field[self.first + at : self.first + at + n_rows]
+
+    def row_buffers(self) -> list[memoryview]:
+        """Return the bytes of each place; memoryviews, since an array takes longer to be asked for its buffer."""
+        assert self.index is not None
+        whole = memoryview(as_bytes(self.field))
+        nbytes = len(whole) // len(self.field)
+        return [whole[start : start + nbytes] for start in (self.index * nbytes).tolist()]
+
+
+def as_items(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return a C-contiguous array as a 1-D one with one item per row; scatters small rows fastest."""
+    nbytes = rows[:1].nbytes
+    if nbytes == 0:
+        return rows
+    flat = rows.reshape(-1)
+    if nbytes in (1, 2, 4, 8):
+        return flat.view(f"u{nbytes}")
+    return flat.view(f"V{nbytes}")
+
+
+def as_words(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return a C-contiguous array as a 2-D one, each row as words of 8 bytes or as bytes."""
+    nbytes = rows[:1].nbytes
+    if nbytes == 0:
+        return rows
+    return rows.reshape(-1).view("u8" if nbytes % 8 == 0 else "u1").reshape(len(rows), -1)
