@@ -92,12 +92,18 @@ def augmented(images: np.ndarray, labels: np.ndarray, n_rows: int) -> Iterator[t
             yield from pool.map(piece, starts[i : i + n_threads])
 
 
+def _bar(n_rows: int, what: str) -> tqdm:
+    """Return a progress bar; in a log file it is a line now and then."""
+    interval = 0.1 if sys.stderr.isatty() else 15
+    return tqdm(total=n_rows, unit=" rows", unit_scale=True, desc=what, mininterval=interval)
+
+
 def write_stores(paths: list[Path], n_rows: int) -> None:
     """Stream the augmented images into all stores at once."""
     x_train, y_train, _, _ = held_out_split()
     fields = {"x": ((SIDE, SIDE), "uint8"), "y": "int64"}
     first, second = (oocload.create(p, fields, overwrite=True) for p in paths)
-    with first, second, tqdm(total=n_rows, unit=" rows", unit_scale=True, desc="writing both stores") as bar:
+    with first, second, _bar(n_rows, "writing both stores") as bar:
         for x, y in augmented(x_train, y_train, n_rows):
             first.append(x=x, y=y)
             second.append(x=x, y=y)

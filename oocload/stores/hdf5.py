@@ -60,9 +60,10 @@ class Hdf5Store(Store):
     """
 
     def __init__(self, path: str | os.PathLike[str], group: str = "") -> None:
-        self._path = os.fspath(path)
         self._group = group.strip("/")
-        self.address = f"{self._path}::{self._group}" if self._group else self._path
+        self.address = f"{os.fspath(path)}::{self._group}" if self._group else os.fspath(path)
+        _check_file(os.fspath(path))
+        self._path = os.path.abspath(path)  # so that a change of folder, or another process, finds it
         self.format = "HDF5"
         self._lock = threading.RLock()
         self._file: h5py.File | None = None
@@ -107,28 +108,31 @@ class Hdf5Store(Store):
     @contextmanager
     def _metadata(self) -> Iterator[h5py.Group]:
         """Open the file for a moment: while HDF5 holds it, nobody in this process may open it in another way."""
-        with self._lock, _open_file(self._path) as file:
+        with self._lock, _open_file(self._path, self.address) as file:
             yield self._group_of(file)
 
     def _root(self) -> h5py.Group:
         """Return the group, open until `close`; a handle that crossed a fork is never used."""
         if self._file is None or self._pid != os.getpid():
-            self._file = _open_file(self._path)
+            self._file = _open_file(self._path, self.address)
             self._pid = os.getpid()
         return self._group_of(self._file)
 
     def _group_of(self, file: h5py.File) -> h5py.Group:
         group = file.get(self._group) if self._group else file
         if not isinstance(group, h5py.Group):
-            raise UnknownFieldError(f"group {self._group!r} must be a group of {self._path}, and is not one")
+            raise UnknownFieldError(f"group {self._group!r} must be a group of {self.address}, and is not one")
         return group
 
 
-def _open_file(path: str) -> h5py.File:
+def _check_file(path: str) -> None:
     if not Path(path).exists():
         raise StoreNotFoundError(f"store must exist, got {path!r}; nothing lies at that path")
     if Path(path).is_dir():
         raise StoreFormatError(f"{path} must be an HDF5 file, and is a directory; is it a Zarr store (.zarr)?")
+
+
+def _open_file(path: str, shown: str) -> h5py.File:
     try:
         try:
             return h5py.File(path, "r")
@@ -139,9 +143,9 @@ def _open_file(path: str) -> h5py.File:
     except OSError as exc:
         if "truncated" in str(exc):
             raise StoreFormatError(
-                f"{path} is truncated: it ends before the length that its header gives; copy or write it again"
+                f"{shown} is truncated: it ends before the length that its header gives; copy or write it again"
             ) from exc
-        raise StoreFormatError(f"{path} must be an HDF5 file, and h5py cannot open it: {exc}") from exc
+        raise StoreFormatError(f"{shown} must be an HDF5 file, and h5py cannot open it: {exc}") from exc
 
 
 def _walk(group: h5py.Group, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, h5py.Dataset]]:

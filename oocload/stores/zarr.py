@@ -13,6 +13,7 @@ import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.storage import ZipStore
 
 from oocload.errors import ChunkError, StoreFormatError, StoreNotFoundError, UnknownFieldError
 from oocload.layout import ByteRange, ChunkGrid, ChunkLocations, Codec, FieldLayout, ReadPath
@@ -45,11 +46,13 @@ class ZarrStore(Store):
     """
 
     def __init__(self, path: str | os.PathLike[str], group: str = "") -> None:
-        self._path = os.fspath(path)
         self._group = group.strip("/")
-        self.address = f"{self._path}::{self._group}" if self._group else self._path
+        self.address = f"{os.fspath(path)}::{self._group}" if self._group else os.fspath(path)
+        if not Path(path).exists():
+            raise StoreNotFoundError(f"store must exist, got {os.fspath(path)!r}; nothing lies at that path")
+        self._path = os.path.abspath(path)  # so that a change of folder, or another process, finds it
         self._lock = threading.Lock()
-        node = _open_node(self._path, self._group)
+        node = _open_node(self._path, self._group, self.address)
         self._arrays: dict[str, zarr.Array[Any]] | None = dict(_members(node))
         self.format = f"Zarr v{node.metadata.zarr_format}"
         on_disk = Path(self._path).is_dir()
@@ -75,6 +78,8 @@ class ZarrStore(Store):
     def close(self) -> None:
         """Drop the arrays; a later read opens them again."""
         with self._lock:
+            for array in (self._arrays or {}).values():
+                array.store.close()
             self._arrays = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -83,23 +88,21 @@ class ZarrStore(Store):
     def _opened(self) -> dict[str, zarr.Array[Any]]:
         with self._lock:
             if self._arrays is None:
-                self._arrays = dict(_members(_open_node(self._path, self._group)))
+                self._arrays = dict(_members(_open_node(self._path, self._group, self.address)))
             return self._arrays
 
 
-def _open_node(path: str, group: str) -> Any:
-    if not Path(path).exists():
-        raise StoreNotFoundError(f"store must exist, got {path!r}; nothing lies at that path")
+def _open_node(path: str, group: str, shown: str) -> Any:
     try:
-        root = zarr.open(path, mode="r")
+        root = zarr.open(path if Path(path).is_dir() else ZipStore(path, mode="r"), mode="r")
     except Exception as exc:  # zarr raises FileNotFoundError, KeyError, ValueError and its own, by what is missing
-        raise StoreFormatError(f"{path} must be a Zarr store, and zarr cannot open it: {_one_line(exc)}") from exc
+        raise StoreFormatError(f"{shown} must be a Zarr store, and zarr cannot open it: {_one_line(exc)}") from exc
     if not group:
         return root
     try:
         return root[group]  # type: ignore[index]
     except KeyError as exc:
-        raise UnknownFieldError(f"group {group!r} must be in {path}, and is not") from exc
+        raise UnknownFieldError(f"group {group!r} must be in {shown}, and is not") from exc
 
 
 def _one_line(exc: BaseException) -> str:

@@ -96,6 +96,32 @@ def test_reads_the_corpus_as_h5py_does(corpus: list[Path]) -> None:
     assert n_fields > 40
 
 
+@pytest.mark.parametrize("name", ["s.h5", "s.zarr", "fallback.h5"])
+def test_a_change_of_folder_does_not_lose_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make_store: Callable[..., Path]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if name == "fallback.h5":
+        make_store(name=name, fletcher32=True)
+    else:
+        oocload.convert((np.arange(1003), np.arange(1003)), name)
+    with oocload.Loader(name, 100, x="y", shuffle=False) as loader:
+        monkeypatch.chdir("/")
+        assert np.array_equal(np.concatenate([y.copy() for y in loader]), np.arange(1003))
+        assert np.array_equal(pickle.loads(pickle.dumps(loader))[0], np.arange(100))
+
+
+def test_zip_store_and_lone_array(tmp_path: Path) -> None:
+    rows = np.arange(600).reshape(100, 6)
+    with zarr.storage.ZipStore(tmp_path / "z.zarr.zip", mode="w") as zipped:
+        zarr.open_group(zipped, mode="w").create_array("a", data=rows, chunks=(7, 6))
+    zarr.create_array(tmp_path / "lone.zarr", data=rows, chunks=(7, 6))
+    for name, path, field in (("z.zarr.zip", "zarr (zip store)", "a"), ("lone.zarr", "direct", "x")):
+        with oocload.Loader(tmp_path / name, 9, x=field, shuffle=False) as loader:
+            assert np.array_equal(np.concatenate([x.copy() for x in loader]), rows)
+            assert loader.stats.paths == {field: path}
+
+
 def test_missing_path() -> None:
     with pytest.raises(StoreNotFoundError, match=r"store must exist, got 'no/such\.h5'; nothing lies at that path"):
         oocload.open("no/such.h5")
