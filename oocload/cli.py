@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -60,6 +61,8 @@ def info(store: str) -> None:
 
 
 def _source(sources: Sequence[str]) -> str | dict[str, str]:
+    if len(sources) == 1 and Path(sources[0].partition("::")[0]).exists():
+        return sources[0]
     named = [s.partition("=") for s in sources if "=" in s]
     if len(named) == len(sources):
         if len({name for name, _, _ in named}) < len(named):

@@ -99,11 +99,16 @@ class FieldLayout:
         return prod(self.chunks) * self.stored_dtype.itemsize if self.chunks else 0
 
     @property
+    def whole_rows(self) -> bool:
+        """Whether the bytes of a chunk are rows one after the other: neither cut nor wider than they are."""
+        return self.chunks is None or self.chunks[1:] == self.row_shape
+
+    @property
     def rigid(self) -> bool:
         """Whether a chunk must be decoded whole to get at any of its rows."""
         if self.read_path != "direct":
             return self.chunks is not None
-        return bool(self.codecs)
+        return bool(self.codecs) or not self.whole_rows
 
     @property
     def decoder(self) -> str:

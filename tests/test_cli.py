@@ -47,6 +47,12 @@ def test_options_of_convert(tmp_path: Path) -> None:
     assert run("convert", "--overwrite", tmp_path / "a.npz", tmp_path / "t.zarr").returncode == 0
 
 
+def test_a_path_may_hold_an_equals_sign(tmp_path: Path) -> None:
+    (tmp_path / "lr=0.1").mkdir()
+    np.save(tmp_path / "lr=0.1" / "x.npy", np.arange(10))
+    assert run("convert", "lr=0.1/x.npy", "a.h5", cwd=tmp_path).returncode == 0
+
+
 def test_progress_is_shown_when_asked_for(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(100))
     done = run("convert", "--progress", tmp_path / "a.npy", tmp_path / "t.h5")

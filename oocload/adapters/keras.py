@@ -7,7 +7,6 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, cast
 
 from oocload.adapters.tickets import Ticket, Tickets
-from oocload.errors import InvalidArgumentError
 from oocload.loader.batch import Batch
 from oocload.optional import require
 
@@ -28,13 +27,16 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
     ----------
     loader
         Gives the batches; do not iterate it elsewhere meanwhile.
-    workers, max_queue_size
-        As ``PyDataset`` takes them. The loader has threads of its own, so one worker is enough.
+
+    Notes
+    -----
+    There is one worker and no option for more: Keras' workers would ask in an order of their own, and reading and
+    decoding run in the loader's threads anyhow.
 
     """
 
-    def __init__(self, loader: Loader, workers: int = 1, max_queue_size: int = 2) -> None:
-        super().__init__(workers=workers, max_queue_size=max_queue_size)
+    def __init__(self, loader: Loader) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
         self.loader = loader
         self._tickets = Tickets(len(loader))
         self._lock = threading.Lock()
@@ -63,9 +65,8 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
             return batch
 
     def on_epoch_begin(self) -> None:
-        """Note a boundary; with several workers requests of the new epoch may already have come."""
-        if self.workers <= 1:
-            self._boundary()
+        """Note a boundary."""
+        self._boundary()
 
     def on_epoch_end(self) -> None:
         """Note a boundary."""
@@ -85,19 +86,6 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         self._batches = cast("Generator[Batch]", iter(self.loader))
 
 
-def to_keras(loader: Loader, **options: int | bool) -> KerasDataset:
-    """Return a `KerasDataset` over a loader.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If an option is not one of ``workers`` and ``max_queue_size``.
-
-    """
-    unknown = options.keys() - {"workers", "max_queue_size"}
-    if unknown:
-        raise InvalidArgumentError(
-            f"options of to_keras() must be workers or max_queue_size, got {', '.join(sorted(unknown))}; reading and "
-            "decoding already run in threads, outside the GIL"
-        )
-    return KerasDataset(loader, **{name: int(value) for name, value in options.items()})
+def to_keras(loader: Loader) -> KerasDataset:
+    """Return a `KerasDataset` over a loader."""
+    return KerasDataset(loader)

@@ -70,9 +70,10 @@ def decode(data: Bytes, codecs: Sequence[Codec], out: Bytes, scratch: Scratch) -
 
 def codec_workspace_nbytes(codecs: Sequence[Codec], chunk_nbytes: int) -> int:
     """Return the bytes that decoding a chunk takes beside its stored and decoded form."""
+    checksum = chunk_nbytes if any(c.name == "crc32c" for c in codecs) else 0  # it takes nothing but bytes objects
     if not any(c.name == "shuffle" and c.item_bytes > 1 for c in codecs):
-        return 0
-    return 2 * chunk_nbytes + _FRAME_HEADER  # the frame, and the library's copy of one block
+        return checksum
+    return checksum + 2 * chunk_nbytes + _FRAME_HEADER  # the frame, and the library's copy of one block
 
 
 def _room(before: Sequence[Codec], out: Bytes, scratch: Scratch) -> Bytes | None:

@@ -29,7 +29,7 @@ class ChunkReader:
     def __init__(self, store: Store, field: FieldLayout) -> None:
         self._located = LocatedField(store, field)
         self._field = field
-        self._whole_rows = self._located.grid.per_band == 1
+        self._whole_rows = field.whole_rows
 
     @property
     def scratch_needs(self) -> Mapping[str, int]:
@@ -75,7 +75,7 @@ class ChunkReader:
         located, n_rows, height = self._located, high - low, self._field.chunk_rows
         place = located.locations.find(chunk)
         if place is None:
-            target.put(at, located.fill(n_rows))
+            target.fill(at, n_rows, located.fill_item)
             return 0
         span = target.span(at, n_rows) if located.native and n_rows == height else None
         if span is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ class Files:
         self._keep_open = keep_open
         self._descriptors: dict[str, int] = {}
         self._lock = threading.Lock()
+        # Threads that nobody could wait for may still read: what they use goes when they do.
+        weakref.finalize(self, _close_all, self._descriptors).atexit = False
 
     def read(self, path: str, offset: int, buffers: Sequence[Any]) -> None:
         """Fill writable buffers, one after the other, from a file.
@@ -50,9 +53,7 @@ class Files:
     def close(self) -> None:
         """Close what is open; a later read opens it again."""
         with self._lock:
-            for descriptor in self._descriptors.values():
-                os.close(descriptor)
-            self._descriptors.clear()
+            _close_all(self._descriptors)
 
     def _descriptor(self, path: str) -> int:
         if (descriptor := self._descriptors.get(path)) is not None:
@@ -61,6 +62,11 @@ class Files:
             if path not in self._descriptors:
                 self._descriptors[path] = _open(path)
             return self._descriptors[path]
+
+
+def _close_all(descriptors: dict[str, int]) -> None:
+    while descriptors:
+        os.close(descriptors.popitem()[1])
 
 
 def _open(path: str) -> int:

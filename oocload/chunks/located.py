@@ -28,6 +28,8 @@ class LocatedField:
         Where they lie.
     native
         Whether stored items are delivered as they are.
+    fill_item
+        One item of a chunk that was never written, shape (1,).
 
     """
 
@@ -37,7 +39,7 @@ class LocatedField:
         self.locations = store.locate(field.name)
         self.native = field.stored_dtype == field.dtype
         self._where = f"{store.address}, field {field.name!r}"
-        self._fill = np.frombuffer(field.fill, field.stored_dtype)
+        self.fill_item = np.frombuffer(field.fill, field.stored_dtype)
         self._files = Files(keep_open=self.locations.max_stored_nbytes is not None)
 
     def fetch(self, chunk: int, path: str, offset: int, buffers: Sequence[Any]) -> None:
@@ -53,15 +55,6 @@ class LocatedField:
             self._files.read(path, offset, buffers)
         except OSError as exc:
             raise self.error(chunk, f"cannot read {path}: {exc}") from exc
-
-    def fill(self, n_rows: int) -> NDArray[Any]:
-        """Return rows of a chunk that was never written."""
-        return np.full((n_rows, *self.layout.row_shape), self._fill, self.layout.dtype)
-
-    @property
-    def fill_item(self) -> NDArray[Any]:
-        """One item of a chunk that was never written, shape (1,)."""
-        return self._fill
 
     def as_rows(self, decoded: Bytes) -> NDArray[Any]:
         """Return decoded bytes as rows, in the byte order of the store."""

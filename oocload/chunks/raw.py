@@ -60,7 +60,7 @@ class RawReader:
                 chunk, low = divmod(start, self._height)
                 n_rows = min(stop - start, self._height - low)
                 if (offset := self._find(chunk, low, n_rows)) is None:
-                    target.put(at, self._located.fill(n_rows))
+                    target.fill(at, n_rows, self._located.fill_item)
                 elif buffers is not None:
                     self._located.fetch(chunk, *offset, buffers[at : at + n_rows])
                 else:

@@ -15,8 +15,10 @@ from oocload.chunks.decoded import ChunkReader
 from oocload.chunks.raw import RawReader
 from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Ranges, Target
-from oocload.layout import ChunkGrid, FieldLayout
+from oocload.layout import FieldLayout
 from oocload.stores.base import Store
+
+_LIBRARY_READ_NBYTES = 2**20  # rows without chunks are read in pieces of this size
 
 
 class FieldReader(Protocol):
@@ -47,19 +49,20 @@ class LibraryReader:
     def __init__(self, store: Store, field: FieldLayout) -> None:
         self._store = store
         self._field = field
+        whole = max(1, _LIBRARY_READ_NBYTES // max(1, field.row_nbytes))
+        self._step = field.chunk_rows if field.chunks else whole
 
     held_nbytes = 0
 
     @property
     def scratch_needs(self) -> Mapping[str, int]:
         """Bytes of one decoded chunk band, and as much for what the library holds meanwhile."""
-        if not self._field.chunks:
-            return {}
-        return {"library": 2 * min(self._field.nbytes, self._field.chunk_rows * self._field.row_nbytes)}
+        band = self._field.chunk_rows * self._field.row_nbytes if self._field.chunks else _LIBRARY_READ_NBYTES
+        return {"library": 2 * min(self._field.nbytes, max(band, self._field.row_nbytes))}
 
     def read(self, ranges: Ranges, target: Target, scratch: Scratch) -> int:
         """Put ranges of rows into a target; return the bytes that were decoded for it."""
-        height, at = self._field.chunk_rows, 0
+        height, at = self._step, 0
         for start, stop in ranges:
             first = start
             while first < stop:
@@ -115,9 +118,9 @@ class ResidentReader:
 def open_reader(store: Store, field: FieldLayout, resident: bool = False) -> FieldReader:
     """Return the reader for a field: direct where its layout says so, and held in memory where asked for."""
     reader: FieldReader
-    if field.read_path != "direct":
+    if field.read_path != "direct" or field.row_nbytes == 0:
         reader = LibraryReader(store, field)
-    elif not field.codecs and (field.chunks is None or ChunkGrid(field.shape, field.chunks).per_band == 1):
+    elif not field.codecs and field.whole_rows:
         reader = RawReader(store, field)
     else:
         reader = ChunkReader(store, field)

@@ -55,6 +55,11 @@ class Target:
         view = as_items if len(rows) > _MIN_ITEMS_WITHOUT_GIL else as_words
         view(self.field)[index] = view(rows)
 
+    def fill(self, at: int, n_rows: int, item: NDArray[Any]) -> None:
+        """Set every item of some places to one value, given as an array of shape (1,)."""
+        places = slice(self.first + at, self.first + at + n_rows)
+        self.field[places if self.index is None else self.index[at : at + n_rows]] = item.reshape(())
+
     def span(self, at: int, n_rows: int) -> NDArray[Any] | None:
         """Return the places themselves where they are consecutive, to be written directly."""
         if self.index is not None:

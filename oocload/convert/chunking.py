@@ -8,7 +8,7 @@ from collections.abc import Mapping
 # (relative entropy 0.73 instead of 0.83 in a window of 64 MiB: benchmarks/granularity.py).
 DEFAULT_CHUNK_NBYTES = 2**19
 # Chunks of small fields are made of several chunk heights, up to this size: one file or index entry each is dear.
-_SMALL_CHUNK_NBYTES = 64 * 2**10
+_SMALL_CHUNK_NBYTES = 32 * 2**10
 
 
 def chunk_heights(row_nbytes: Mapping[str, int], chunk_nbytes: int, n_rows: int | None = None) -> dict[str, int]:

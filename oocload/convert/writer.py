@@ -146,10 +146,20 @@ class Writer:
         else:
             heights = chunk_heights(row_nbytes, self._chunk_nbytes, self._n_rows_expected)
         partial = os.fspath(self._partial)
-        if self._format == "hdf5":
-            self._target = Hdf5Target(partial, fields, heights, self._encoding)
-        else:
-            self._target = ZarrTarget(partial, fields, heights, self._encoding, self._per_shard)
+        try:
+            if self._format == "hdf5":
+                self._target = Hdf5Target(partial, fields, heights, self._encoding)
+            else:
+                self._target = ZarrTarget(partial, fields, heights, self._encoding, self._per_shard)
+        except OSError:
+            raise
+        except Exception as exc:  # what a format cannot store, h5py and zarr say in many ways
+            shown = ", ".join(f"{name!r}: {spec.row_shape} {spec.dtype}" for name, spec in fields.items())
+            reason = " ".join(str(exc).split())
+            raise InvalidArgumentError(
+                f"fields must be such as {self.path.suffix} can hold, got {shown} ({reason}); "
+                "rename or convert what does not fit, or choose another target"
+            ) from exc
         for name, spec in fields.items():
             self._buffers[name] = _RowBuffer(heights[name] * self._per_shard, spec)
 
@@ -333,14 +343,14 @@ def _what_failed(exc: BaseException, path: Path) -> str:
 
 def _move_into_place(partial: Path, path: Path) -> None:
     """Give a finished store its name by one rename; what it replaces goes after that."""
-    if not path.is_dir():
+    if not path.is_dir() and not (path.exists() and partial.is_dir()):
         os.replace(partial, path)  # one step for a file, and for a directory where nothing stands
         return
     replaced = path.with_name(f".{path.name}.replaced-{secrets.token_hex(4)}")
     os.rename(path, replaced)
     try:
         os.rename(partial, path)
-    except OSError:
+    except BaseException:
         os.rename(replaced, path)
         raise
     _remove(replaced)

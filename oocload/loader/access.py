@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from typing import cast
+from collections.abc import Callable, Generator
+from typing import Any
 
-from oocload.loader.batch import Batch, BatchForm
+from numpy.typing import NDArray
+
 from oocload.loader.runtime import Runtime
 from oocload.loader.windows import Window, windows
 
@@ -17,30 +18,27 @@ class BatchAccess:
     ----------
     runtime
         Of the loader.
-    form
-        Of a batch.
-
     """
 
-    def __init__(self, runtime: Runtime, form: BatchForm) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._form = form
-        self._windows: Iterator[Window] | None = None
+        self._windows: Generator[Window] | None = None
         self._window: Window | None = None
 
-    def get(self, epoch: int, batch: int) -> Batch:
-        """Return one batch of an epoch."""
+    def get(self, epoch: int, batch: int) -> Callable[[str], NDArray[Any]]:
+        """Return a function field → fresh array of one batch of an epoch; views would change what is kept."""
         if not self._holds(epoch, batch):
             self._advance(epoch, batch)
         window = self._window
         assert window is not None
         start = (batch - window.first_batch) * window.batch_rows
-        return self._form.slice(window.arrays, start, min(start + window.batch_rows, window.n_rows))
+        stop = min(start + window.batch_rows, window.n_rows)
+        return lambda name: window.arrays[name][start:stop].copy()
 
     def close(self) -> None:
         """Stop the threads and let go of the window."""
         if self._windows is not None:
-            cast(Generator[Window], self._windows).close()
+            self._windows.close()
         self._windows = self._window = None
 
     def _holds(self, epoch: int, batch: int) -> bool:

@@ -109,8 +109,8 @@ def check_fields(store: Store, names: Sequence[str]) -> dict[str, FieldLayout]:
     for name, f in fields.items():
         if f.dtype.hasobject:
             raise StoreFormatError(
-                f"field {name!r} of {store.address} has dtype object (variable-length items), which no batch array can "
-                "hold; choose other fields with x= and y="
+                f"field {name!r} of {store.address} has dtype object ({f.reason or 'variable-length items'}), which no "
+                "batch array can hold; choose other fields with x= and y="
             )
         if not f.shape:
             raise StoreFormatError(f"field {name!r} of {store.address} must be an array of rows, and is a scalar")

@@ -3,44 +3,72 @@
 from __future__ import annotations
 
 import os
-import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from oocload.errors import MemoryCeilingError
 from oocload.units import format_bytes
 
 _MAX_DEFAULT_CEILING = 2 * 2**30
+_THREADS_ALLOWED_FOR = 4  # when the window is chosen, whatever the machine has
 
 
 class Budget:
-    """Counts the bytes that oocload holds, by part; thread-safe, and safe inside a finalizer."""
+    """Counts the bytes that oocload holds, by part; thread-safe, and safe inside a finalizer.
 
-    def __init__(self, ceiling: int) -> None:
+    A finalizer may run between any two steps of a method here, in the same thread. So changes are queued, and whoever
+    is settling the queue already settles them too.
+
+    Parameters
+    ----------
+    ceiling
+        Bytes.
+    lock
+        The lock of whatever else finalizers reach; a lock of its own would invite deadlock.
+
+    """
+
+    def __init__(self, ceiling: int, lock: AbstractContextManager[Any]) -> None:
         self.ceiling = ceiling
         self._held: dict[str, int] = {}
         self._peaks: dict[str, int] = {}
+        self._total = 0
         self._total_peak = 0
-        self._lock = threading.RLock()  # a finalizer may run inside any of these methods
+        self._changes: deque[tuple[str, int]] = deque()
+        self._settling = False
+        self._lock = lock
 
     def take(self, part: str, n_bytes: int) -> None:
         """Note that a part holds more."""
-        with self._lock:
-            self._held[part] = self._held.get(part, 0) + n_bytes
-            self._peaks[part] = max(self._peaks.get(part, 0), self._held[part])
-            self._total_peak = max(self._total_peak, sum(self._held.values()))
+        self._changes.append((part, n_bytes))
+        self._settle()
 
     def give(self, part: str, n_bytes: int) -> None:
         """Note that a part holds less."""
+        self._changes.append((part, -n_bytes))
+        self._settle()
+
+    def _settle(self) -> None:
         with self._lock:
-            self._held[part] = self._held.get(part, 0) - n_bytes
+            if self._settling:
+                return
+            self._settling = True
+            while self._changes:
+                part, change = self._changes.popleft()
+                self._held[part] = self._held.get(part, 0) + change
+                self._peaks[part] = max(self._peaks.get(part, 0), self._held[part])
+                self._total += change
+                self._total_peak = max(self._total_peak, self._total)
+            self._settling = False
 
     @property
     def held(self) -> int:
         """Bytes held now."""
-        with self._lock:
-            return sum(self._held.values())
+        return self._total
 
     @property
     def peak(self) -> int:
@@ -50,7 +78,7 @@ class Budget:
     def parts(self) -> dict[str, tuple[int, int]]:
         """Return part → (bytes held now, most bytes held so far)."""
         with self._lock:
-            return {part: (held, self._peaks.get(part, 0)) for part, held in self._held.items()}
+            return {part: (held, self._peaks.get(part, 0)) for part, held in list(self._held.items())}
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{p} {format_bytes(peak)}" for p, (_, peak) in self.parts().items())
@@ -109,8 +137,9 @@ class Wish:
 def fit(costs: Costs, ceiling: int | None, wish: Wish, n_threads: int) -> tuple[Fit, int]:
     """Choose window, slabs and threads under a ceiling; return them and the ceiling.
 
-    A third slab keeps the threads busy while one window ends and the consumer still holds another; it is taken
-    where it costs no window. Threads are given up before the window goes below ``wish.passable``.
+    The window decides the order of rows, so it follows from the ceiling alone, with room for the scratch of a fixed
+    number of threads, fewer before it goes below ``wish.passable``. Then come as many threads as were asked for and
+    fit. A third slab, where there is room, keeps them busy while one window ends and the consumer holds another.
 
     Parameters
     ----------
@@ -132,20 +161,24 @@ def fit(costs: Costs, ceiling: int | None, wish: Wish, n_threads: int) -> tuple[
     """
     if ceiling is None:
         ceiling = max(default_ceiling(), costs.needed(wish.blocks, 2, n_threads))
-    for n_slabs in (3, 2):
-        if (needed := costs.needed(wish.blocks, n_slabs, n_threads)) <= ceiling:
-            return Fit(wish.blocks, n_slabs, n_threads, needed), ceiling
     for least in (wish.passable, wish.least):
-        for threads in range(n_threads, 0, -1):
-            if costs.needed(least, 2, threads) <= ceiling:
-                blocks = _largest_that_fits(costs, ceiling, least, wish.blocks, threads)
-                return Fit(blocks, 2, threads, costs.needed(blocks, 2, threads)), ceiling
+        for allowance in range(_THREADS_ALLOWED_FOR, 0, -1):
+            if costs.needed(least, 2, allowance) <= ceiling:
+                blocks = _largest_that_fits(costs, ceiling, least, wish.blocks, allowance)
+                return _fill_up(costs, ceiling, blocks, n_threads), ceiling
     smallest = costs.needed(wish.least, 2, 1)
     raise MemoryCeilingError(
         f"memory must be at least {smallest} bytes ({format_bytes(smallest)}) for this store and batch size, "
         f"got {format_bytes(ceiling)}; raise memory=, lower batch_size or the window, or run oocload convert to a "
         "store with smaller chunks"
     )
+
+
+def _fill_up(costs: Costs, ceiling: int, blocks: int, n_threads: int) -> Fit:
+    """Return a window with as many threads as fit, and a third slab if it does."""
+    threads = max([1, *(t for t in range(1, n_threads + 1) if costs.needed(blocks, 2, t) <= ceiling)])
+    n_slabs = 3 if costs.needed(blocks, 3, threads) <= ceiling else 2
+    return Fit(blocks, n_slabs, threads, costs.needed(blocks, n_slabs, threads))
 
 
 def _largest_that_fits(costs: Costs, ceiling: int, low: int, high: int, threads: int) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 
 import oocload.stores as stores
 from oocload.errors import ClosedError, InvalidArgumentError
+from oocload.forks import renew_in_child
 from oocload.layout import FieldLayout
 from oocload.loader.access import BatchAccess
 from oocload.loader.batch import Batch, BatchForm, check_fields, choose_form
@@ -98,7 +102,10 @@ class Loader:
         transform: Callable[[Any], Any] | None = None,
         threads: int | None = None,
     ) -> None:
-        _check_options(batch_size, shuffle, seed, drop_last, transform, threads)
+        _check_options(shuffle, drop_last, transform)
+        batch_size = _whole_number("batch_size", batch_size, 1)
+        seed = None if seed is None else _whole_number("seed", seed, 0, 2**64 - 1)
+        threads = None if threads is None else _whole_number("threads", threads, 1)
         ceiling = None if memory is None else parse_bytes(memory, "memory")
         self._seed_given = seed is not None
         self._owns_store = not isinstance(store, Store)
@@ -107,7 +114,7 @@ class Loader:
             self._form = choose_form(self._store, x, y, sample_weight)
             fields = check_fields(self._store, self._form.names)
             self._transform = transform
-            self._lock = threading.RLock()
+            self.renew_locks()
             self._epoch, self._batch, self._begun = 0, 0, False
             self._access: BatchAccess | None = None
             self._setup = Setup(
@@ -145,7 +152,8 @@ class Loader:
     def __getitem__(self, index: int) -> Batch:
         """Return batch ``index`` of the current epoch, the same as iteration would.
 
-        Each call decodes the window that holds the batch, unless the call before needed the same one.
+        Each call decodes the window that holds the batch, unless the call before needed the same one. The arrays are
+        fresh copies.
 
         Raises
         ------
@@ -154,15 +162,18 @@ class Loader:
 
         """
         n_batches = len(self)
-        if not isinstance(index, int):
-            raise InvalidArgumentError(f"index must be a whole number, got {index!r}; slices are not supported")
+        try:
+            index = operator.index(index)
+        except TypeError:
+            message = f"index must be a whole number, got {index!r}; slices are not supported"
+            raise InvalidArgumentError(message) from None
         if not -n_batches <= index < n_batches:
             raise IndexError(f"index must be from {-n_batches} to {n_batches - 1}, got {index}")
         with self._lock:
             runtime = self._usable()
             if self._access is None or self._access.runtime is not runtime:
-                self._access = BatchAccess(runtime, self._form)
-            batch = self._access.get(self._epoch, index % n_batches)
+                self._access = BatchAccess(runtime)
+            batch = self._form.build(self._access.get(self._epoch, index % n_batches))
         return batch if self._transform is None else self._transform(batch)
 
     def slabs(self) -> Iterator[dict[str, NDArray[Any]]]:
@@ -172,17 +183,21 @@ class Loader:
         ------
         dict
             Field → array of whole batches, one after the other (the epoch's last may be short); views of a slab that
-            is recycled when the last of them dies. No transform is applied.
+            is recycled when the last of them dies. No transform is applied. The state counts a slab as delivered
+            when the next one is asked for.
 
         """
-        stats = self._runtime.stats
+        stats = self._usable().stats
         for window in self._windows(endless=False):
             start = window.skip * window.batch_rows
-            self._note(window.epoch, window.first_batch + window.n_batches)
-            stats.add_batch(window.n_rows - start, window.n_batches - window.skip)
+            epoch, after = window.epoch, window.first_batch + window.n_batches
+            n_rows, n_batches = window.n_rows - start, window.n_batches - window.skip
             arrays = {name: array[start : window.n_rows] for name, array in window.arrays.items()}
             del window
             yield arrays
+            del arrays
+            self._note(epoch, after)
+            stats.add_batch(n_rows, n_batches)
 
     def batch_rows(self, index: int) -> NDArray[Any]:
         """Return the store's row numbers of batch ``index`` of the current epoch; reads nothing.
@@ -327,13 +342,8 @@ class Loader:
 
     # Frameworks
 
-    def to_keras(self, **options: int | bool) -> KerasDataset:
+    def to_keras(self) -> KerasDataset:
         """Return a ``keras.utils.PyDataset`` over this loader, for ``fit``, ``evaluate`` and ``predict``.
-
-        Parameters
-        ----------
-        **options
-            ``workers``, ``max_queue_size``: as ``PyDataset`` takes them.
 
         Raises
         ------
@@ -343,12 +353,13 @@ class Loader:
         """
         from oocload.adapters.keras import to_keras
 
-        return to_keras(self, **options)
+        return to_keras(self)
 
     def to_tf(self) -> Any:
         """Return a ``tf.data.Dataset`` of one epoch's batches; iterating it again is the next epoch.
 
-        Whole slabs are handed to TensorFlow without copying. Element spec and cardinality are exact.
+        Whole slabs are handed to TensorFlow without copying. Element spec and cardinality are exact. `state_dict`
+        counts whole slabs, when TensorFlow has taken all batches of one: a resume may repeat some, never skip any.
 
         Raises
         ------
@@ -393,7 +404,7 @@ class Loader:
         self._store, self._form, self._transform = state["store"], state["form"], state["transform"]
         self._setup, self._seed_given = state["setup"], state["seed_given"]
         self._epoch, self._batch, self._begun = state["position"]
-        self._lock = threading.RLock()
+        self.renew_locks()
         self._access = None
         self._owns_store = True
         self._closed = False
@@ -401,12 +412,16 @@ class Loader:
         self._finalizer = weakref.finalize(self, _close, self._runtime, self._store)
         self._finalizer.atexit = False
 
+    def renew_locks(self) -> None:
+        """Make the lock, or replace it in a forked child."""
+        self._lock = threading.RLock()
+        renew_in_child(self)
+
     def _usable(self) -> Runtime:
         """Return the runtime; in a forked child, a new one (threads and locks stay in the parent)."""
         if self._closed:
             raise ClosedError("loader must be open, and it was closed; make a new one")
         if self._runtime.pid != os.getpid():
-            self._lock = threading.RLock()
             self._access = None
             self._restart(replace(self._setup, window_blocks=self._runtime.options.window_blocks))
         return self._runtime
@@ -446,11 +461,21 @@ class Loader:
     def _windows(self, endless: bool) -> Iterator[Window]:
         """Yield decoded windows from where the loader stands; what every adapter is built on."""
         runtime, epoch, batch = self._begin()
-        yield from windows(runtime, epoch, batch, endless)
+        stats = runtime.stats
+        stats.begin_pass()
+        with closing(windows(runtime, epoch, batch, endless)) as stream:
+            while True:
+                began = time.perf_counter()
+                window = next(stream, None)
+                stats.wait_s += time.perf_counter() - began
+                if window is None:
+                    break
+                yield window
+                del window  # its slab is free for the next but one as soon as the consumer lets go of its batches
         self._finish(epoch)
 
     def _deliver(self, endless: bool) -> Iterator[Batch]:
-        form, transform, stats = self._form, self._transform, self._runtime.stats
+        form, transform, stats = self._form, self._transform, self._usable().stats
         for window in self._windows(endless):
             for number, start, stop in window.batches():
                 batch = form.slice(window.arrays, start, stop)
@@ -458,7 +483,7 @@ class Loader:
                 stats.add_batch(stop - start)
                 yield batch if transform is None else transform(batch)
                 del batch
-            del window  # its slab is free for the next but one as soon as the consumer lets go of its last batch
+            del window
 
 
 def _close(runtime: Runtime, store: Store | None) -> None:
@@ -467,18 +492,22 @@ def _close(runtime: Runtime, store: Store | None) -> None:
         store.close()
 
 
-def _check_options(
-    batch_size: int, shuffle: Any, seed: Any, drop_last: Any, transform: Any, threads: int | None
-) -> None:
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise InvalidArgumentError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+def _check_options(shuffle: Any, drop_last: Any, transform: Any) -> None:
     if not isinstance(shuffle, bool | Shuffle):
         raise InvalidArgumentError(f"shuffle must be True, False or an oocload.Shuffle, got {shuffle!r}")
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64):
-        raise InvalidArgumentError(f"seed must be a whole number from 0 to 2**64 - 1, got {seed!r}")
     if not isinstance(drop_last, bool):
         raise InvalidArgumentError(f"drop_last must be True or False, got {drop_last!r}")
     if transform is not None and not callable(transform):
         raise InvalidArgumentError(f"transform must be a function of one batch, got {transform!r}")
-    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-        raise InvalidArgumentError(f"threads must be a whole number of at least 1, got {threads!r}")
+
+
+def _whole_number(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return an integer, also from NumPy's, within its bounds."""
+    rule = f"of at least {low}" if high is None else f"from {low} to 2**64 - 1"
+    number = None
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            number = operator.index(value)
+    if number is None or number < low or (high is not None and number > high):
+        raise InvalidArgumentError(f"{name} must be a whole number {rule}, got {value!r}")
+    return number

@@ -117,7 +117,7 @@ class Pipeline:
         self._shared = _Shared(resources, source, ahead)
         self._pid = os.getpid()
         self._threads = [
-            threading.Thread(target=_work, args=(self._shared,), name=f"oocload-{i}", daemon=True)
+            _Worker(target=_work, args=(self._shared,), name=f"oocload-{i}", daemon=True)
             for i in range(resources.n_threads)
         ]
         for thread in self._threads:
@@ -155,20 +155,30 @@ class Pipeline:
             raise job.error
         return job
 
-    def close(self) -> None:
-        """Stop the threads and drop what they hold; a second call does nothing."""
-        s = self._shared
+    def close(self) -> bool:
+        """Stop the threads and drop what they hold; a second call does nothing.
+
+        Returns
+        -------
+        bool
+            Whether they have ended. The collector may come here in any thread at any time: inside one of ours, or
+            while the lock is held, nobody can be waited for, and they end soon after.
+
+        """
+        s, condition = self._shared, self._shared.resources.condition
         if self._pid != os.getpid():
-            return  # the threads stayed in the parent, and the lock may be held by one of them for ever
-        with s.resources.condition:
+            return True  # the threads stayed in the parent, and the lock may be held by one of them for ever
+        may_wait = not _is_owned(condition) and not isinstance(threading.current_thread(), _Worker)
+        with condition:
             s.closed = True
             s.tasks.clear()
             s.jobs.clear()
-            s.resources.condition.notify_all()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
+            condition.notify_all()
+        if may_wait:
+            for thread in self._threads:
                 thread.join()
-        self._threads = []
+            self._threads = []
+        return not self._threads
 
     def _wait(self, deadline: float) -> None:
         """Wait for a change; where only the consumer's own batches hold the slabs, allow one beyond them."""
@@ -191,6 +201,15 @@ class Pipeline:
                 KeptBatchesWarning,
                 stacklevel=4,
             )
+
+
+class _Worker(threading.Thread):
+    """A thread of a pipeline."""
+
+
+def _is_owned(condition: threading.Condition) -> bool:
+    """Whether this thread holds the condition's lock."""
+    return bool(condition._is_owned())  # type: ignore[attr-defined]
 
 
 _live: weakref.WeakSet[Pipeline] = weakref.WeakSet()
@@ -219,18 +238,29 @@ def _next_step(s: _Shared) -> Callable[[Scratch], None] | None:
     with condition:
         while not s.closed:
             if _may_open(s):
-                if (following := next(s.source, None)) is not None:
-                    s.opening = True
-                    root = s.resources.pool.lease(beyond=not s.resources.pool.available())
-                    s.beyond = False
-                    return partial(_open, s, following, root)
-                s.exhausted = True
+                if (opening := _begin_opening(s)) is not None:
+                    return opening
                 condition.notify_all()
             if s.tasks:
                 task = s.tasks.popleft()
                 return partial(_run, s, *task)
             condition.wait()
         return None
+
+
+def _begin_opening(s: _Shared) -> Callable[[Scratch], None] | None:
+    """Take the next window and a slab for it; None after the last, or where there is no memory for a slab."""
+    try:
+        following = next(s.source, None)
+        if following is None:
+            s.exhausted = True
+            return None
+        root = s.resources.pool.lease(beyond=not s.resources.pool.available())
+    except BaseException as exc:  # the consumer raises it
+        s.error = exc
+        return None
+    s.opening, s.beyond = True, False
+    return partial(_open, s, following, root)
 
 
 def _may_open(s: _Shared) -> bool:

@@ -71,11 +71,11 @@ class Runtime:
         self.pid = os.getpid()
         self.options = options
         self.fit = fitted
-        self.budget = Budget(ceiling)
+        condition = threading.Condition(threading.RLock())
+        self.budget = Budget(ceiling, condition)
         self.stats = Stats(setup.fields, resident, self.budget)
         self.relative_entropy = relative_entropy(options.batch_rows, options.window_blocks, options.grid.n_blocks)
         self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
-        condition = threading.Condition(threading.RLock())
         slab = slab_nbytes(setup.fields, slab_rows(options))
         self._resources = Resources(
             fields=setup.fields,
@@ -100,10 +100,10 @@ class Runtime:
         """Stop all pipelines, close files and let go of slabs; a second call does nothing."""
         if self.pid != os.getpid():
             return
-        for pipeline in list(self._pipelines):
-            pipeline.close()
-        for reader in self._resources.readers.values():
-            reader.close()
+        ended = [pipeline.close() for pipeline in list(self._pipelines)]
+        if all(ended):
+            for reader in self._resources.readers.values():
+                reader.close()
         self._resources.pool.close()
         while self._resources.scratches:
             self.budget.give("scratch", self._resources.scratches.pop().nbytes)
@@ -143,7 +143,7 @@ def settle(store: Store, setup: Setup) -> Runtime:
         raise
     runtime = Runtime(options, fitted, ceiling, setup, resident, readers)
     _warn_of_amplification(fields, resident, grid)
-    _warn_of_small_window(runtime, wish.passable, setup)
+    _warn_of_small_window(runtime, setup)
     return runtime
 
 
@@ -222,13 +222,19 @@ def _warn_of_amplification(fields: Mapping[str, FieldLayout], resident: frozense
         )
 
 
-def _warn_of_small_window(runtime: Runtime, passable: int, setup: Setup) -> None:
+def _warn_of_small_window(runtime: Runtime, setup: Setup) -> None:
     options = runtime.options
     blocks = options.window_blocks
-    if setup.shuffle and blocks < passable and runtime.relative_entropy < POOR_ENTROPY:
-        ceiling = format_bytes(runtime.budget.ceiling)
+    explicit = setup.window_blocks is not None or (isinstance(setup.shuffle, Shuffle) and setup.shuffle.window_rows)
+    if (
+        setup.shuffle
+        and not explicit
+        and blocks < min(MIN_WINDOW_BLOCKS, options.grid.n_blocks)
+        and runtime.relative_entropy < POOR_ENTROPY
+    ):
+        nbytes = blocks * options.grid.block_rows * setup.row_nbytes
         warnings.warn(
-            f"the ceiling of {ceiling} leaves a window of {blocks} blocks, so rows mix poorly (batch entropy "
+            f"the window has {blocks} blocks only ({format_bytes(nbytes)}), so rows mix poorly (batch entropy "
             f"{runtime.relative_entropy:.2f} of a uniform shuffle's); raise memory=, or run oocload convert to a "
             "store with smaller chunks",
             ShuffleQualityWarning,

@@ -62,8 +62,8 @@ class SlabPool:
         elif self._free:
             memory, keep = self._free.pop(), True
         else:
-            self._n_left -= 1
             memory, keep = self._make(), True
+            self._n_left -= 1
         root = np.frombuffer(memory, np.uint8)
         weakref.finalize(root, self._take_back, memory, keep).atexit = False
         return root
@@ -78,8 +78,10 @@ class SlabPool:
 
     def _make(self) -> mmap.mmap:
         # Anonymous pages of its own: page-aligned, and given back to the system when the slab goes.
+        # Private, so that a forked child keeps what it sees.
+        memory = mmap.mmap(-1, self.slab_nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._budget.take("slabs", self.slab_nbytes)
-        return mmap.mmap(-1, self.slab_nbytes)
+        return memory
 
     def _take_back(self, memory: mmap.mmap, keep: bool) -> None:
         # Runs wherever the last view dies, perhaps inside a method here: the condition's lock is re-entrant.

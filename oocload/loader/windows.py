@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +47,7 @@ class Window:
             yield self.first_batch + k, k * self.batch_rows, min((k + 1) * self.batch_rows, self.n_rows)
 
 
-def windows(runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int = 1000) -> Iterator[Window]:
+def windows(runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int = 1000) -> Generator[Window]:
     """Yield the windows from the one where a batch begins; closing the generator stops the threads.
 
     Parameters
@@ -65,7 +64,6 @@ def windows(runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int 
     """
     source = windows_from(runtime.options, epoch, batch, endless)
     first = (epoch, batch)
-    runtime.stats.begin_pass()
     with closing(runtime.open_pipeline(source, ahead)) as pipeline:
         tail: dict[str, NDArray[Any]] = {}
         while (window := _next(pipeline, runtime, tail, first)) is not None:
@@ -76,7 +74,6 @@ def windows(runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int 
 
 def _next(pipeline: Pipeline, runtime: Runtime, tail: dict[str, NDArray[Any]], first: tuple[int, int]) -> Window | None:
     """Take the next window, with the rows that the window before left over at its head."""
-    began = time.perf_counter()
     job = pipeline.take()
     if job is None:
         return None
@@ -89,7 +86,6 @@ def _next(pipeline: Pipeline, runtime: Runtime, tail: dict[str, NDArray[Any]], f
         tail.update({name: a[n_rows - plan.tail_rows : n_rows] for name, a in job.arrays.items()})
     batch_rows = runtime.options.batch_rows
     skip = max(0, first[1] - plan.first_batch) if job.epoch.epoch == first[0] else 0
-    runtime.stats.wait_s += time.perf_counter() - began
     return Window(
         epoch=job.epoch.epoch,
         first_batch=plan.first_batch,

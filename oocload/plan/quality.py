@@ -41,8 +41,8 @@ def relative_entropy(batch_rows: int, window_blocks: int, n_blocks: int) -> floa
 def default_window_blocks(n_blocks: int, block_rows: int, row_nbytes: int, batch_rows: int) -> int:
     """Return how many blocks a window has when nobody says.
 
-    The smallest number that reaches `TARGET_ENTROPY`, of at most `MAX_WINDOW_NBYTES` of rows, but never fewer than
-    `MIN_WINDOW_BLOCKS` blocks nor than one batch.
+    The smallest number that reaches `TARGET_ENTROPY`, but not fewer than `MIN_WINDOW_BLOCKS`; of at most
+    `MAX_WINDOW_NBYTES` of rows, but not fewer than hold a batch.
     """
     most = max(1, MAX_WINDOW_NBYTES // max(1, block_rows * row_nbytes))
     least = smallest_window_blocks(n_blocks, block_rows, batch_rows)
@@ -53,7 +53,7 @@ def default_window_blocks(n_blocks: int, block_rows: int, row_nbytes: int, batch
             high = middle
         else:
             low = middle + 1
-    return min(n_blocks, max(low, MIN_WINDOW_BLOCKS))
+    return min(n_blocks, max(least, min(most, max(low, MIN_WINDOW_BLOCKS))))
 
 
 def smallest_window_blocks(n_blocks: int, block_rows: int, batch_rows: int) -> int:

@@ -18,6 +18,7 @@ BLOCKS = 1
 ROWS = 2
 
 _MASK_64 = 2**64 - 1
+_PIECE = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ def permutation(n: int, seed: int, epoch: int, purpose: int, index: int = 0) -> 
     keys = _random_words(n, seed, epoch, purpose, index)
     np.right_shift(keys, np.uint64(low_bits), out=keys)
     np.left_shift(keys, np.uint64(low_bits), out=keys)
-    np.bitwise_or(keys, np.arange(n, dtype=np.uint64), out=keys)
+    for start in range(0, n, _PIECE):  # in pieces, so that no second array as long as the first is made
+        keys[start : start + _PIECE] |= np.arange(start, min(n, start + _PIECE), dtype=np.uint64)
     keys.sort()
     np.bitwise_and(keys, np.uint64((1 << low_bits) - 1), out=keys)
     return keys.view(np.int64)

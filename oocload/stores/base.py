@@ -6,6 +6,7 @@ A store moves array data in one place only, `read_rows`: the fallback through h5
 from __future__ import annotations
 
 import hashlib
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.errors import UnknownFieldError
-from oocload.layout import ChunkLocations, FieldLayout
+from oocload.layout import ChunkLocations, FieldLayout, ReadPath
 from oocload.units import format_bytes
 
 
@@ -38,6 +39,11 @@ class Store(ABC):
     address: str
     format: str
     fields: Mapping[str, FieldLayout]
+    _lock: Any  # an RLock; reading through a library and opening are done under it
+
+    def renew_locks(self) -> None:
+        """Replace the lock, in a forked child."""
+        self._lock = threading.RLock()
 
     @abstractmethod
     def locate(self, name: str) -> ChunkLocations:
@@ -110,6 +116,12 @@ def describe_fields(fields: Mapping[str, FieldLayout]) -> list[str]:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape)) or "scalar"
+
+
+def unreadable(name: str, shape: tuple[int, ...], path: ReadPath, why: str) -> FieldLayout:
+    """Return the layout of a field that no batch can hold: it is shown, and refused when it is chosen."""
+    objects = np.dtype(object)
+    return FieldLayout(name, shape, objects, objects, None, read_path=path, reason=f"unreadable: {why}")
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[np.generic]:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.errors import ChunkError, StoreFormatError, StoreNotFoundError, UnknownFieldError
+from oocload.forks import renew_in_child
 from oocload.layout import ByteRange, ChunkGrid, ChunkLocations, Codec, FieldLayout, ReadPath
-from oocload.stores.base import Store, native
+from oocload.stores.base import Store, native, unreadable
 
 # Registered filter numbers: https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
 _FILTER_NAMES = {
@@ -66,10 +67,11 @@ class Hdf5Store(Store):
         self._path = os.path.abspath(path)  # so that a change of folder, or another process, finds it
         self.format = "HDF5"
         self._lock = threading.RLock()
+        renew_in_child(self)
         self._file: h5py.File | None = None
         self._pid = os.getpid()
         with self._metadata() as root:
-            fields = [_describe(name, dataset) for name, dataset in _walk(root, "", set())]
+            fields = [_describe_safely(name, dataset) for name, dataset in _walk(root, "", set())]
         self.fields = {f.name: f for f in sorted(fields, key=lambda f: f.name)}
 
     def locate(self, name: str) -> ChunkLocations:
@@ -164,6 +166,14 @@ def _walk(group: h5py.Group, prefix: str, seen: set[tuple[int, int]]) -> Iterato
             yield prefix + name, item
         elif isinstance(item, h5py.Group):
             yield from _walk(item, f"{prefix}{name}/", seen)
+
+
+def _describe_safely(name: str, dataset: h5py.Dataset) -> FieldLayout:
+    """Return one dataset's layout; a type that has no NumPy form is listed as unreadable, and stops nobody else."""
+    try:
+        return _describe(name, dataset)
+    except (TypeError, ValueError) as exc:
+        return unreadable(name, dataset.shape or (), "h5py", f"{type(exc).__name__}: {exc}")
 
 
 def _describe(name: str, dataset: h5py.Dataset) -> FieldLayout:

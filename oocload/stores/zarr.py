@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from zarr.storage import ZipStore
 
 from oocload.errors import ChunkError, StoreFormatError, StoreNotFoundError, UnknownFieldError
+from oocload.forks import renew_in_child
 from oocload.layout import ByteRange, ChunkGrid, ChunkLocations, Codec, FieldLayout, ReadPath
-from oocload.stores.base import Store, native
+from oocload.stores.base import Store, native, unreadable
 
 _DIRECT_V3 = {"gzip", "zstd", "blosc", "crc32c"}
 _DIRECT_V2 = {"zlib", "gzip", "zstd", "blosc"}
@@ -51,12 +52,13 @@ class ZarrStore(Store):
         if not Path(path).exists():
             raise StoreNotFoundError(f"store must exist, got {os.fspath(path)!r}; nothing lies at that path")
         self._path = os.path.abspath(path)  # so that a change of folder, or another process, finds it
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        renew_in_child(self)
         node = _open_node(self._path, self._group, self.address)
-        self._arrays: dict[str, zarr.Array[Any]] | None = dict(_members(node))
+        self._arrays: dict[str, zarr.Array[Any]] | None = self._list(node)
         self.format = f"Zarr v{node.metadata.zarr_format}"
         on_disk = Path(self._path).is_dir()
-        self.fields = {name: _describe(name, a, on_disk) for name, a in sorted(self._arrays.items())}
+        self.fields = {name: _describe_safely(name, a, on_disk) for name, a in sorted(self._arrays.items())}
 
     def locate(self, name: str) -> ChunkLocations:
         """Return where the chunks of a field lie; shard indexes are read when they are first needed."""
@@ -88,8 +90,14 @@ class ZarrStore(Store):
     def _opened(self) -> dict[str, zarr.Array[Any]]:
         with self._lock:
             if self._arrays is None:
-                self._arrays = dict(_members(_open_node(self._path, self._group, self.address)))
+                self._arrays = self._list(_open_node(self._path, self._group, self.address))
             return self._arrays
+
+    def _list(self, node: Any) -> dict[str, zarr.Array[Any]]:
+        try:
+            return dict(_members(node))
+        except Exception as exc:  # damaged metadata of a member, in as many ways as zarr has
+            raise StoreFormatError(f"{self.address} has metadata that zarr cannot read: {_one_line(exc)}") from exc
 
 
 def _open_node(path: str, group: str, shown: str) -> Any:
@@ -116,6 +124,14 @@ def _members(node: Any) -> Iterator[tuple[str, Any]]:
     for name, member in node.members(max_depth=None):
         if isinstance(member, zarr.Array):
             yield name, member
+
+
+def _describe_safely(name: str, array: zarr.Array[Any], on_disk: bool) -> FieldLayout:
+    """Return one array's layout; what cannot be described is listed as unreadable, and stops nobody else."""
+    try:
+        return _describe(name, array, on_disk)
+    except Exception as exc:  # data types that have no NumPy form, codecs that are not installed
+        return unreadable(name, array.shape, "zarr", _one_line(exc))
 
 
 def _describe(name: str, array: zarr.Array[Any], on_disk: bool) -> FieldLayout:
@@ -245,7 +261,8 @@ class Shards:
     @property
     def nbytes(self) -> int:
         """Bytes that the kept shard indexes can come to."""
-        return _SHARD_INDEXES_KEPT * self._index_nbytes
+        n_shards = -(-self._grid.n_chunks // int(np.prod(self._per_shard)))
+        return min(_SHARD_INDEXES_KEPT, n_shards) * self._index_nbytes
 
     def find(self, chunk: int) -> ByteRange | None:
         """Return a chunk's range inside its shard, or None where it or the shard was never written."""

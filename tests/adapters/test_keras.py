@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import oocload
-from oocload.errors import InvalidArgumentError, MissingPackageError
+from oocload.errors import MissingPackageError
 from tests.adapters.frameworks import BATCH, N_ROWS, WINDOW, assert_same, stream, write
 
 keras = pytest.importorskip("keras")
@@ -45,12 +45,11 @@ def fit(model: "keras.Model", *args: object, **options: object) -> "keras.callba
         return model.fit(*args, verbose=0, **options)
 
 
-@pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_fit_sees_every_row_once_an_epoch(path: Path, model: "keras.Model", workers: int, shuffle: bool) -> None:
+def test_fit_sees_every_row_once_an_epoch(path: Path, model: "keras.Model", shuffle: bool) -> None:
     recorder = Recorder()
     with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW, transform=recorder) as loader:
-        fit(model, loader.to_keras(workers=workers), epochs=3, shuffle=shuffle)
+        fit(model, loader.to_keras(), epochs=3, shuffle=shuffle)
         n = len(loader)
         epochs = recorder.batches[-3 * n :]
         for start in range(0, 3 * n, n):
@@ -143,14 +142,6 @@ def test_forever_with_steps_per_epoch(path: Path, model: "keras.Model") -> None:
         history = fit(model, stream_, epochs=3, steps_per_epoch=len(loader))
         stream_.close()
         assert len(history.history["loss"]) == 3
-
-
-def test_unknown_option(path: Path) -> None:
-    with (
-        oocload.Loader(path, BATCH) as loader,
-        pytest.raises(InvalidArgumentError, match="must be workers or max_queue"),
-    ):
-        loader.to_keras(use_multiprocessing=True)
 
 
 @pytest.mark.parametrize(

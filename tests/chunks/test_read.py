@@ -178,6 +178,33 @@ def test_user_block_and_latest_format(tmp_path: Path) -> None:
         assert np.array_equal(read(tmp_path / "x.h5", "plain", open_reader, False), rows)
 
 
+@pytest.mark.parametrize("filters", HDF5_FILTERS[:6])
+def test_chunks_wider_than_the_rows(tmp_path: Path, filters: dict[str, Any]) -> None:
+    """A dataset that was narrowed keeps its chunks; Zarr allows them from the start."""
+    rows = np.arange(80, dtype="<i4").reshape(10, 8)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        d = file.create_dataset("x", data=rows, chunks=(4, 8), maxshape=(None, None), **filters)
+        d.resize((10, 5))
+        expected = d[...]
+    check_all_paths(tmp_path / "x.h5", expected)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("compressors", [None, "auto"])
+def test_zarr_chunks_wider_and_taller_than_the_array(tmp_path: Path, version: int, compressors: Any) -> None:
+    rows = np.arange(30, dtype="<i4").reshape(10, 3)
+    group = zarr.open_group(tmp_path / "x.zarr", mode="w", zarr_format=version)
+    group.create_array("x", data=rows, chunks=(16, 8), compressors=compressors)
+    check_all_paths(tmp_path / "x.zarr", rows)
+
+
+def test_rows_without_items(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", (10, 0), "f4", chunks=(4, 8), maxshape=(None, None))
+    with oocload.Loader(tmp_path / "x.h5", 4, x="x", shuffle=False) as loader:
+        assert [x.shape for x in loader] == [(4, 0), (4, 0), (2, 0)]
+
+
 def test_rows_of_every_size_find_their_places(tmp_path: Path) -> None:
     """Small and large rows, few and many, take different ways to their places."""
     for width in (1, 2, 3, 8, 16, 100, 1021, 5000):

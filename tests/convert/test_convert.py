@@ -303,6 +303,34 @@ class TestBadInput:
                 oocload.convert(batches(), tmp_path / target)
 
     @pytest.mark.parametrize(
+        ("rows", "target"),
+        [
+            (np.array(["abc", "de"]), "t.h5"),
+            (np.array(["2026-01-01"], "datetime64[D]"), "t.h5"),
+            (np.zeros(4, "longdouble"), "t.zarr"),
+            (np.zeros((5, 0)), "t.h5"),
+            ({"a": Y, "a/b": Y}, "t.h5"),
+            ({"a": Y, "a/b": Y}, "t.zarr"),
+        ],
+    )
+    def test_what_a_format_cannot_hold(self, tmp_path: Path, rows: Any, target: str) -> None:
+        with pytest.raises(InvalidArgumentError, match=r"fields must be such as \.\w+ can hold|row shape of field"):
+            oocload.convert(rows, tmp_path / target)
+
+    def test_garbage_behind_a_gzip_magic(self, tmp_path: Path) -> None:
+        (tmp_path / "g.gz").write_bytes(b"\x1f\x8b\x08\x00" + bytes(range(200)))
+        with pytest.raises(StoreFormatError, match=r"source must be one of"):
+            oocload.convert(tmp_path / "g.gz", tmp_path / "t.h5")
+
+    def test_npz_with_a_bad_checksum(self, tmp_path: Path) -> None:
+        given, _ = npz(tmp_path)
+        data = bytearray(given.read_bytes())
+        data[5000] ^= 0xFF
+        given.write_bytes(data)
+        with pytest.raises(StoreFormatError, match=r"a\.npz::images is damaged or truncated: Bad CRC-32"):
+            oocload.convert(given, tmp_path / "t.h5")
+
+    @pytest.mark.parametrize(
         ("options", "message"),
         [
             ({"codec": "brotli"}, "codec must be one of 'none', 'gzip', 'lzf' for this format, got 'brotli'"),
@@ -340,6 +368,16 @@ class TestDestination:
         oocload.convert(Y, tmp_path / target)
         oocload.convert(X, tmp_path / target, overwrite=True)
         assert np.array_equal(read_back(tmp_path / target)["x"], X)
+        assert [p.name for p in tmp_path.iterdir()] == [target]
+
+    def test_overwrite_of_another_kind(self, tmp_path: Path, target: str) -> None:
+        path = tmp_path / target
+        if target.endswith("h5"):
+            path.mkdir()
+        else:
+            path.write_text("a file")
+        oocload.convert(X, path, overwrite=True)
+        assert np.array_equal(read_back(path)["x"], X)
         assert [p.name for p in tmp_path.iterdir()] == [target]
 
     def test_a_failed_overwrite_keeps_what_was_there(self, tmp_path: Path, target: str) -> None:

@@ -166,5 +166,5 @@ def test_heights(rows: dict[str, int], chunk: int, n_rows: int | None) -> None:
 
 
 def test_small_fields_get_several_heights() -> None:
-    assert align_heights({"x": 12288, "y": 8}, 85) == {"x": 85, "y": 85 * 96}
+    assert align_heights({"x": 12288, "y": 8}, 85) == {"x": 85, "y": 85 * 48}
     assert align_heights({"x": 784, "y": 1}, 10) == {"x": 10, "y": 7840}

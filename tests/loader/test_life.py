@@ -3,6 +3,8 @@
 import gc
 import multiprocessing
 import os
+import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -129,11 +131,76 @@ def test_an_iterator_does_not_cross_a_fork(make_store: Make) -> None:
 
 
 def test_interpreter_exits_with_an_iterator_alive(make_store: Make) -> None:
-    import subprocess
-
     code = f"import oocload\nit = iter(oocload.Loader({str(make_store())!r}, 10))\nnext(it)\nprint('done')"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")
+
+
+def test_abandoned_cycles_are_collected_anywhere(make_store: Make) -> None:
+    """The collector may end an abandoned iterator inside a thread that holds the lock."""
+    path = make_store(5000, 20, compression="lzf")
+    code = f"""
+import gc, oocload
+gc.set_threshold(1, 1, 1)
+loader = oocload.Loader({str(path)!r}, 10, shuffle=oocload.Shuffle(window_rows=400), seed=0)
+for _ in range(300):
+    iterator = iter(loader)
+    for _, y in zip(range(3), iterator):
+        pass
+    cycle = [iterator]
+    cycle.append(cycle)
+    del iterator, cycle
+print(sum(len(y) for _, y in loader))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout == "5000\n", done.stderr[-2000:]
+
+
+def test_no_memory_for_a_slab_reaches_the_consumer(make_store: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    with oocload.Loader(make_store(), 10, seed=0) as loader:
+        monkeypatch.setattr("oocload.loader.slabs.mmap.mmap", refuse)
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            next(iter(loader))
+        monkeypatch.undo()
+        assert sum(len(y) for _, y in loader) == 1003
+
+
+def test_a_childs_batch_does_not_change(make_store: Make) -> None:
+    with oocload.Loader(make_store(5000, 50), 100, shuffle=oocload.Shuffle(window_rows=200), seed=0) as loader:
+        stream = iter(loader)
+        x, y = next(stream)
+        before = x.copy()
+        go, done = os.pipe(), os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            os.read(go[0], 1)
+            os._exit(0 if np.array_equal(x, before) else 1)
+        del x, y
+        for _ in stream:
+            pass
+        os.write(go[1], b"x")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        for descriptor in (*go, *done):
+            os.close(descriptor)
+
+
+def test_fork_while_a_library_reads(make_store: Make) -> None:
+    with oocload.Loader(make_store(20_000, 50, fletcher32=True), 100, seed=0) as loader:
+        stream = iter(loader)
+        for _ in range(4):
+            next(stream)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
+            if pid == 0:
+                signal.alarm(60)
+                os._exit(0 if sum(len(y) for _, y in loader) == 20_000 else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_loader_in_several_threads(make_store: Make) -> None:

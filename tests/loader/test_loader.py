@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +99,33 @@ def test_batch_alone_equals_batch_in_sequence(make_store: Make) -> None:
                     assert np.array_equal(y, sequence[i][1])
                     assert np.array_equal(y, other.batch_rows(i))
                 assert np.array_equal(other[-1][1], sequence[-1][1])
+
+
+def test_a_batch_taken_by_number_is_a_copy(make_store: Make) -> None:
+    def double(batch: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        batch[1].__imul__(2)
+        return batch[1]
+
+    with oocload.Loader(make_store(), 32, shuffle=False, transform=double) as loader:
+        assert loader[3].tolist() == loader[3].tolist() == list(range(192, 256, 2))
+
+
+@pytest.mark.parametrize("memory", ["200 KiB", "500 KiB", "3 MiB", "50 MiB", None])
+def test_the_window_does_not_depend_on_the_threads(make_store: Make, memory: str | None) -> None:
+    path = make_store(100_000, 1000, compression="gzip")
+    windows = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", oocload.ShuffleQualityWarning)
+        for threads in (1, 2, 3, 8, 64):
+            with oocload.Loader(path, 100, seed=0, memory=memory, threads=threads) as loader:
+                windows.add(loader.window_rows)
+                assert loader._runtime.fit.needed <= loader.memory
+    assert len(windows) == 1
+
+
+def test_numpy_integers_are_integers(make_store: Make) -> None:
+    with oocload.Loader(make_store(), np.int64(10), seed=np.uint32(3), threads=np.int8(1)) as loader:
+        assert len(loader[np.int64(2)][1]) == 10
 
 
 def test_neighbouring_batches_decode_a_window_once(make_store: Make) -> None:

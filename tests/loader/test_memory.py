@@ -64,7 +64,7 @@ def test_ceiling_too_small_names_the_smallest_that_works(make_store: Make) -> No
 def test_window_that_mixes_poorly_is_warned_about(make_store: Make) -> None:
     path = make_store(100_000, 1000, compression="gzip")
     with pytest.warns(
-        ShuffleQualityWarning, match=r"leaves a window of \d blocks, so rows mix poorly .* raise memory="
+        ShuffleQualityWarning, match=r"the window has \d blocks only .*, so rows mix poorly .* raise memory="
     ):
         oocload.Loader(path, 100, seed=0, memory="500 KiB").close()
 
@@ -158,6 +158,29 @@ def test_rss_of_a_store_eight_times_the_ceiling(tmp_path: Path, name: str) -> No
     assert result["total"] == 2 * (n_rows * (n_rows - 1) // 2)
     assert result["held"] <= ceiling
     assert result["rss"] <= 1.25 * ceiling, f"peak RSS {result['rss'] / MIB:.0f} MiB"
+
+
+def test_rss_of_narrow_rows(tmp_path: Path) -> None:
+    """Two bytes a row: the permutation takes several times what the rows do."""
+    ceiling = 64 * MIB
+    n_rows = 32 * 2**20
+    y = np.arange(n_rows, dtype="uint16")
+    oocload.convert({"x": y, "y": y}, tmp_path / "n.h5", codec="gzip", level=1)
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "n.h5"), str(ceiling)]
+    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert result["total"] == 2 * int(y.sum(dtype="int64"))
+    assert result["held"] <= ceiling
+    assert result["rss"] <= 1.25 * ceiling, f"peak RSS {result['rss'] / MIB:.0f} MiB"
+
+
+def test_a_shard_index_is_counted_once_a_shard(tmp_path: Path) -> None:
+    import zarr
+
+    rows = np.zeros((100_000, 4), "u1")
+    group = zarr.open_group(tmp_path / "s.zarr", mode="w")
+    group.create_array("x", data=rows, chunks=(10, 4), shards=(100_000, 4))
+    with oocload.Loader(tmp_path / "s.zarr", 100, x="x", seed=0, memory="8 MiB") as loader:
+        assert sum(map(len, loader)) == 100_000
 
 
 def test_read_amplification_is_warned_about(tmp_path: Path) -> None:

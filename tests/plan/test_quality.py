@@ -36,7 +36,8 @@ def test_default_window_is_the_smallest_that_mixes() -> None:
 def test_default_window_is_bounded_in_bytes_and_in_blocks() -> None:
     blocks = default_window_blocks(10_000, 256, 12288, 256)
     assert blocks * 256 * 12288 <= MAX_WINDOW_NBYTES < (blocks + 1) * 256 * 12288
-    assert default_window_blocks(10_000, 1, 2**30, 1) == MIN_WINDOW_BLOCKS
+    assert default_window_blocks(10_000, 1, 2**23, 1) == MIN_WINDOW_BLOCKS
+    assert default_window_blocks(10_000, 1, 2**26, 1) == 4
     assert default_window_blocks(5, 100, 8, 10) == 5
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -117,7 +119,13 @@ def read_pieces(
         while len(wanted):
             try:
                 n = stream.readinto(wanted)
-            except (EOFError, OSError, ValueError) as exc:  # gzip and zip say so in these ways
+            except (
+                EOFError,
+                OSError,
+                ValueError,
+                zlib.error,
+                zipfile.BadZipFile,
+            ) as exc:  # gzip and zip say so in these ways
                 raise StoreFormatError(f"{label} is damaged or truncated: {exc}") from exc
             if not n:
                 raise truncated(label, len(wanted))

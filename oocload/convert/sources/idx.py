@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +36,7 @@ class IdxSource:
             yield from read_pieces(stream, self.label, self.shape, self.dtype, step)
             try:
                 more = stream.read(1)
-            except (EOFError, OSError) as exc:  # gzip checks its CRC at the end
+            except (EOFError, OSError, zlib.error) as exc:  # gzip checks its CRC at the end
                 raise StoreFormatError(f"{self.label} is damaged or truncated: {exc}") from exc
             if more:
                 raise StoreFormatError(f"{self.label} has more bytes than its header says; it is damaged")
@@ -46,7 +47,7 @@ def is_idx(path: str) -> bool:
     try:
         with _open(path) as stream:
             start = stream.read(4)
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         return False
     return len(start) == 4 and start[:2] == b"\0\0" and start[2] in _DTYPES and 0 < start[3] <= 8
 
@@ -62,5 +63,5 @@ def _read_header(stream: Any, path: str) -> tuple[tuple[int, ...], np.dtype[Any]
         _, _, code, n_dims = struct.unpack(">4B", stream.read(4))
         shape = struct.unpack(f">{n_dims}I", stream.read(4 * n_dims))
         return shape, np.dtype(_DTYPES[code])
-    except (struct.error, KeyError, EOFError, OSError) as exc:
+    except (struct.error, KeyError, EOFError, OSError, zlib.error) as exc:
         raise StoreFormatError(f"{path} must be an IDX file, and its header is damaged") from exc

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class NpzSource:
             if not (self._fortran and len(self.shape) > 1):
                 yield from read_pieces(stream, self.label, self.shape, self.dtype, step)
                 return
-            with tempfile.TemporaryFile(dir=Path(self._path).parent) as spool:
+            with tempfile.TemporaryFile() as spool:
                 for piece in read_pieces(stream, self.label, self.shape[::-1], self.dtype, step=1):
                     spool.write(piece)
                 spool.flush()
@@ -87,6 +87,6 @@ def _read_header(stream: Any, label: str) -> tuple[tuple[int, ...], bool, np.dty
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as exc:
+    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as exc:
         raise StoreFormatError(f"{label} must be a .npy array, and is not: {exc}") from exc
     return tuple(shape), bool(fortran), dtype
