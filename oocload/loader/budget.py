@@ -99,7 +99,7 @@ class Fit:
 class Costs:
     """What the parts of a loader cost.
 
-    ``needed = fixed + threads × per_thread + slabs × slab(window) + index(window)``
+    ``needed = fixed + threads × per_thread + slabs × slab(window)``
 
     Attributes
     ----------
@@ -109,20 +109,16 @@ class Costs:
         Scratch of one worker.
     slab
         Window in blocks → bytes of one slab.
-    index
-        Window in blocks → bytes of the row permutations of two windows.
 
     """
 
     fixed: int
     per_thread: int
     slab: Callable[[int], int]
-    index: Callable[[int], int]
 
     def needed(self, window_blocks: int, n_slabs: int, n_threads: int) -> int:
         """Return the bytes that a configuration takes."""
-        windows = n_slabs * self.slab(window_blocks) + self.index(window_blocks)
-        return self.fixed + n_threads * self.per_thread + windows
+        return self.fixed + n_threads * self.per_thread + n_slabs * self.slab(window_blocks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -291,14 +291,14 @@ def _open(s: _Shared, following: tuple[EpochPlan, int], root: NDArray[np.uint8],
 
 
 def _plan_job(r: Resources, epoch: EpochPlan, number: int, root: NDArray[np.uint8]) -> WindowJob:
-    plan = epoch.window(number)
+    n_rows = epoch.window_rows(number)
+    head_rows = epoch.window_start(number) % epoch.options.batch_rows
+    room, arrays = carve(root, r.fields, head_rows + n_rows, n_rows if epoch.options.shuffle else 0)
+    plan = epoch.window(number, room)
     sizes = [stop - start for start, stop in (r.grid.rows(int(b)) for b in plan.blocks)]
     starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
     if plan.destinations is not None:
-        r.budget.take("index", plan.destinations.nbytes)
-        weakref.finalize(plan.destinations, r.budget.give, "index", plan.destinations.nbytes).atexit = False
-        plan.destinations[:] += plan.head_rows
-    arrays = carve(root, r.fields, plan.head_rows + plan.n_rows)
+        plan.destinations[:] += head_rows
     return WindowJob(epoch, number, plan, arrays, starts)
 
 
@@ -330,7 +330,6 @@ def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) ->
         job.error = job.error or error
         s.error = s.error or error
         if job.ready:
-            job.plan = replace(job.plan, destinations=None)  # as large as a field of 8-byte rows
             r.condition.notify_all()
 
 

@@ -17,7 +17,7 @@ from oocload.loader.pipeline import Pipeline, Resources
 from oocload.loader.slabs import SlabPool, slab_nbytes
 from oocload.loader.stats import Stats
 from oocload.plan.blocks import BlockGrid, amplification, choose_block_rows
-from oocload.plan.epoch import EpochPlan, PlanOptions, slab_rows
+from oocload.plan.epoch import EpochPlan, PlanOptions, index_rows, slab_rows
 from oocload.plan.quality import (
     MIN_WINDOW_BLOCKS,
     POOR_ENTROPY,
@@ -76,7 +76,7 @@ class Runtime:
         self.stats = Stats(setup.fields, resident, self.budget)
         self.relative_entropy = relative_entropy(options.batch_rows, options.window_blocks, options.grid.n_blocks)
         self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
-        slab = slab_nbytes(setup.fields, slab_rows(options))
+        slab = slab_nbytes(setup.fields, slab_rows(options), index_rows(options))
         self._resources = Resources(
             fields=setup.fields,
             readers=readers,
@@ -196,12 +196,10 @@ def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader
     order = 2 * 8 * grid.n_blocks if options.shuffle else 8 * grid.n_blocks
 
     def slab(blocks: int) -> int:
-        return slab_nbytes(setup.fields, slab_rows(replace(options, window_blocks=blocks)))
+        window = replace(options, window_blocks=blocks)
+        return slab_nbytes(setup.fields, slab_rows(window), index_rows(window))
 
-    def index(blocks: int) -> int:
-        return 2 * 8 * min(grid.n_rows, blocks * grid.block_rows) if options.shuffle else 0
-
-    return Costs(fixed=held + order, per_thread=sum(needs.values()), slab=slab, index=index)
+    return Costs(fixed=held + order, per_thread=sum(needs.values()), slab=slab)
 
 
 def _warn_of_amplification(fields: Mapping[str, FieldLayout], resident: frozenset[str], grid: BlockGrid) -> None:

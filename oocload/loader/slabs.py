@@ -96,18 +96,24 @@ class SlabPool:
             self._condition.notify_all()
 
 
-def slab_nbytes(fields: Mapping[str, FieldLayout], n_rows: int) -> int:
-    """Return the size of a slab that holds ``n_rows`` rows of some fields."""
-    return sum(align(f.row_nbytes * n_rows) for f in fields.values())
+_INDEX_NBYTES = 8  # a row's destination
 
 
-def carve(root: NDArray[np.uint8], fields: Mapping[str, FieldLayout], n_rows: int) -> dict[str, NDArray[Any]]:
-    """Return one array per field, of ``n_rows`` rows, over a slab; each begins at an aligned address."""
+def slab_nbytes(fields: Mapping[str, FieldLayout], n_rows: int, index_rows: int) -> int:
+    """Return the size of a slab for rows of some fields, and for the destinations of rows while they are read."""
+    return align(_INDEX_NBYTES * index_rows) + sum(align(f.row_nbytes * n_rows) for f in fields.values())
+
+
+def carve(
+    root: NDArray[np.uint8], fields: Mapping[str, FieldLayout], n_rows: int, index_rows: int
+) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
+    """Return room for destinations, and one array of ``n_rows`` rows per field; each begins at an aligned address."""
+    offset = _INDEX_NBYTES * index_rows
+    index = root[:offset].view(np.int64)
+    offset = align(offset)
     arrays: dict[str, NDArray[Any]] = {}
-    offset = 0
     for name, field in fields.items():
         nbytes = field.row_nbytes * n_rows
-        part = root[offset : offset + nbytes]
-        arrays[name] = part.view(field.dtype).reshape(n_rows, *field.row_shape)
+        arrays[name] = root[offset : offset + nbytes].view(field.dtype).reshape(n_rows, *field.row_shape)
         offset += align(nbytes)
-    return arrays
+    return index, arrays

@@ -131,8 +131,12 @@ class EpochPlan:
         stop = min((batch + 1) * self.options.batch_rows, self.options.grid.n_rows)
         return self.window_of(stop - 1)
 
-    def window(self, window: int) -> WindowPlan:
-        """Return what is read for one window."""
+    def window_rows(self, window: int) -> int:
+        """Return how many rows a window has."""
+        return self.window_start(window + 1) - self.window_start(window)
+
+    def window(self, window: int, room: NDArray[np.int64] | None = None) -> WindowPlan:
+        """Return what is read for one window; where ``room`` is given, the rows' destinations are put there."""
         o = self.options
         start, stop = self.window_start(window), self.window_start(window + 1)
         n_rows = stop - start
@@ -142,7 +146,7 @@ class EpochPlan:
         return WindowPlan(
             blocks=self.block_order[window * o.window_blocks : (window + 1) * o.window_blocks],
             n_rows=n_rows,
-            destinations=permutation(n_rows, o.seed, self.epoch, ROWS, window) if o.shuffle else None,
+            destinations=permutation(n_rows, o.seed, self.epoch, ROWS, window, room) if o.shuffle else None,
             first_batch=first_batch,
             n_batches=end_batch - first_batch,
             head_rows=start % o.batch_rows,
@@ -182,6 +186,11 @@ def slab_rows(options: PlanOptions) -> int:
     one_window = options.grid.n_blocks <= options.window_blocks
     aligned = full % options.batch_rows == 0 and options.grid.missing_rows == 0
     return full if one_window or aligned else full + options.batch_rows - 1
+
+
+def index_rows(options: PlanOptions) -> int:
+    """Return the rows whose destinations the largest window has to keep."""
+    return min(options.grid.n_rows, options.window_blocks * options.grid.block_rows) if options.shuffle else 0
 
 
 def windows_from(options: PlanOptions, epoch: int, batch: int, endless: bool) -> Iterator[tuple[EpochPlan, int]]:

@@ -41,7 +41,9 @@ class Shuffle:
             raise InvalidArgumentError(f"window_rows must be a whole number of at least 1, got {rows!r}")
 
 
-def permutation(n: int, seed: int, epoch: int, purpose: int, index: int = 0) -> NDArray[np.int64]:
+def permutation(
+    n: int, seed: int, epoch: int, purpose: int, index: int = 0, room: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Return a uniformly random permutation of ``range(n)``, a pure function of the arguments.
 
     Each element gets random high bits and its own number as low bits; sorting these 64-bit keys permutes the
@@ -54,26 +56,30 @@ def permutation(n: int, seed: int, epoch: int, purpose: int, index: int = 0) -> 
         Length, at most 2**40.
     seed, epoch, purpose, index
         What the permutation is for; non-negative.
+    room
+        Where to put it: shape (n,). None makes an array.
 
     Returns
     -------
     ndarray of int64, shape (n,)
-        A fresh array.
+        ``room`` or a fresh array; nothing else of that length is made meanwhile.
 
     """
-    low_bits = max(1, (n - 1).bit_length()) if n > 1 else 1
-    keys = _random_words(n, seed, epoch, purpose, index)
-    np.right_shift(keys, np.uint64(low_bits), out=keys)
-    np.left_shift(keys, np.uint64(low_bits), out=keys)
-    for start in range(0, n, _PIECE):  # in pieces, so that no second array as long as the first is made
-        keys[start : start + _PIECE] |= np.arange(start, min(n, start + _PIECE), dtype=np.uint64)
+    result = np.empty(n, np.int64) if room is None else room
+    keys = result.view(np.uint64)
+    low_bits = np.uint64(max(1, (n - 1).bit_length()) if n > 1 else 1)
+    words = _random_words(seed, epoch, purpose, index)
+    for start in range(0, n, _PIECE):
+        piece = keys[start : start + _PIECE]
+        np.right_shift(words.random_raw(len(piece)), low_bits, out=piece)
+        np.left_shift(piece, low_bits, out=piece)
+        piece |= np.arange(start, start + len(piece), dtype=np.uint64)
     keys.sort()
-    np.bitwise_and(keys, np.uint64((1 << low_bits) - 1), out=keys)
-    return keys.view(np.int64)
+    keys &= (np.uint64(1) << low_bits) - np.uint64(1)
+    return result
 
 
-def _random_words(n: int, seed: int, epoch: int, purpose: int, index: int) -> NDArray[np.uint64]:
+def _random_words(seed: int, epoch: int, purpose: int, index: int) -> np.random.Philox:
     key = np.array([seed & _MASK_64, (epoch << 8 | purpose) & _MASK_64], np.uint64)
     counter = np.array([0, 0, index & _MASK_64, seed >> 64], np.uint64)
-    words = np.random.Philox(key=key, counter=counter).random_raw(n)
-    return np.asarray(words, np.uint64)
+    return np.random.Philox(key=key, counter=counter)
