@@ -12,14 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import h5py
 import imagecodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, BloscShuffle, GzipCodec, ZstdCodec
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from oocload.convert.fields import FieldSpec
 from oocload.errors import InvalidArgumentError
@@ -255,6 +255,6 @@ def _zarr_compressor(encoding: Encoding, dtype: np.dtype[Any]) -> Any:
     if encoding.codec == "zstd":
         return ZstdCodec(level=level or 0)
     if encoding.codec == "blosc":
-        shuffle = BloscShuffle.shuffle if dtype.itemsize > 1 else BloscShuffle.bitshuffle
+        shuffle: Literal["shuffle", "bitshuffle"] = "shuffle" if dtype.itemsize > 1 else "bitshuffle"
         return BloscCodec(typesize=dtype.itemsize, cname="lz4", clevel=level or 0, shuffle=shuffle)
     return None

@@ -319,7 +319,7 @@ def test_empty_stores(tmp_path: Path) -> None:
     with pytest.raises(StoreFormatError, match="store must hold at least one array"):
         oocload.Loader(tmp_path / "none.h5", 1)
     with h5py.File(tmp_path / "zero.h5", "w") as file:
-        file.create_dataset("x", (0, 3))
+        file.create_dataset("x", (0, 3), "f4")
     with pytest.raises(StoreFormatError, match="store must hold at least one row"):
         oocload.Loader(tmp_path / "zero.h5", 1)
 
