@@ -10,7 +10,7 @@ import oocload
 PACKAGE = Path(oocload.__file__).parent
 
 # Each part may import those to its left, and itself. `convert` and `loader` never meet.
-ORDER = ["errors", "units", "optional", "layout", "plan", "stores", "chunks"]
+ORDER = ["errors", "units", "optional", "forks", "layout", "plan", "stores", "chunks"]
 ALLOWED = {part: set(ORDER[:i]) for i, part in enumerate(ORDER)}
 ALLOWED["plan"] = {"errors"}
 ALLOWED["convert"] = {*ORDER} - {"plan"}
