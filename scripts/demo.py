@@ -24,6 +24,7 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import oocload
+from oocload.convert.convert import stored_nbytes
 
 SIDE = 32
 CEILING = "128 MiB"
@@ -173,11 +174,6 @@ def _status_bytes(key: str) -> int:
     raise RuntimeError(f"/proc/self/status has no {key}")
 
 
-def stored_bytes(path: Path) -> int:
-    """Return the bytes that a store takes on disk."""
-    return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-
-
 def train_apart(path: Path) -> dict[str, float | str]:
     """Run `train` in a new process and return what it measured."""
     with tempfile.NamedTemporaryFile() as result:
@@ -192,7 +188,7 @@ def table(results: dict[Path, dict[str, float]]) -> str:
     lines = [("", *(p.name for p in results))]
     for title, cell in (
         ("rows", lambda p, r: f"{r['rows']:,}"),
-        ("bytes on disk", lambda p, r: f"{stored_bytes(p) / mib:,.0f} MiB"),
+        ("bytes on disk", lambda p, r: f"{stored_nbytes(p) / mib:,.0f} MiB"),
         ("memory ceiling", lambda p, r: f"{r['ceiling'] / mib:.0f} MiB"),
         ("peak memory oocload held", lambda p, r: f"{r['held'] / mib:.0f} MiB"),
         ("peak RSS above imports", lambda p, r: f"{r['rss'] / mib:.0f} MiB"),

@@ -41,8 +41,9 @@ def to_tf(loader: Loader) -> Any:
             raise InvalidArgumentError(
                 f"field {name!r} must have a dtype that TensorFlow has, got {field.dtype}; choose other fields with x="
             )
-    dataset = _from_slabs(loader) if loader.transform is None else _from_batches(loader)
-    if loader.begin_state()["batch"] == 0:
+    exact = loader.begin_state()["batch"] == 0
+    dataset = _from_slabs(loader, exact) if loader.transform is None else _from_batches(loader)
+    if exact:
         return dataset.apply(tf.data.experimental.assert_cardinality(len(loader)))
     return dataset  # resumed: its first epoch is shorter than the others
 
@@ -54,9 +55,9 @@ def _from_batches(loader: Loader) -> Any:
     return tf.data.Dataset.from_generator(lambda: iter(loader), output_signature=spec)
 
 
-def _from_slabs(loader: Loader) -> Any:
+def _from_slabs(loader: Loader, exact: bool) -> Any:
     names, form, batch_size = loader.form.names, loader.form, loader.batch_size
-    slabs = _Slabs(loader, exact=loader.begin_state()["batch"] == 0)
+    slabs = _Slabs(loader, exact)
     fields = [loader.fields[name] for name in names]
     even = loader.drop_last or loader.n_rows % batch_size == 0
 

@@ -14,7 +14,7 @@ from oocload.stores.base import Store
 _STORED_OVERHEAD = 64 * 1024  # how far an incompressible chunk may outgrow its decoded size
 
 
-class ChunkReader:
+class ChunkReader(LocatedField):
     """Fetches, decodes and scatters whole chunks without any library's lock.
 
     Parameters
@@ -27,26 +27,19 @@ class ChunkReader:
     """
 
     def __init__(self, store: Store, field: FieldLayout) -> None:
-        self._located = LocatedField(store, field)
-        self._field = field
-        self._whole_rows = field.whole_rows
+        super().__init__(store, field)
 
     @property
     def scratch_needs(self) -> Mapping[str, int]:
         """Bytes for one stored chunk, one decoded chunk, and a band of chunks where rows are cut."""
-        decoded = self._field.chunk_nbytes
-        stored = self._located.locations.max_stored_nbytes
+        decoded = self.layout.chunk_nbytes
+        stored = self.locations.max_stored_nbytes
         return {
             "raw": decoded + _STORED_OVERHEAD if stored is None else stored,
             "decoded": decoded,
-            "band": 0 if self._whole_rows else self._field.chunk_rows * self._field.row_nbytes,
-            "codec": codec_workspace_nbytes(self._field.codecs, decoded),
+            "band": 0 if self.layout.whole_rows else self.layout.chunk_rows * self.layout.row_nbytes,
+            "codec": codec_workspace_nbytes(self.layout.codecs, decoded),
         }
-
-    @property
-    def held_nbytes(self) -> int:
-        """Bytes of the chunk index."""
-        return self._located.locations.nbytes
 
     def read(self, ranges: Ranges, target: Target, scratch: Scratch) -> int:
         """Put ranges of rows into a target, one after the other; return the bytes that were decoded for it.
@@ -57,46 +50,42 @@ class ChunkReader:
             If a chunk cannot be read or decoded; names path, field and chunk.
 
         """
-        one_band = self._whole_band if self._whole_rows else self._cut_band
-        height, decoded, at = self._field.chunk_rows, 0, 0
+        one_band = self._whole_band if self.layout.whole_rows else self._cut_band
+        height, decoded, at = self.layout.chunk_rows, 0, 0
         for start, stop in ranges:
-            for band in self._located.grid.bands(start, stop):
+            for band in self.grid.bands(start, stop):
                 low, high = max(start - band * height, 0), min(stop - band * height, height)
                 decoded += one_band(band, low, high, at, target, scratch)
                 at += high - low
         return decoded
 
-    def close(self) -> None:
-        """Close the descriptors."""
-        self._located.close()
-
     def _whole_band(self, chunk: int, low: int, high: int, at: int, target: Target, scratch: Scratch) -> int:
         """Decode a chunk that holds whole rows; straight to its place where nothing moves."""
-        located, n_rows, height = self._located, high - low, self._field.chunk_rows
-        place = located.locations.find(chunk)
+        n_rows, height = high - low, self.layout.chunk_rows
+        place = self.locations.find(chunk)
         if place is None:
-            target.fill(at, n_rows, located.fill_item)
+            target.fill(at, n_rows, self.fill_item)
             return 0
-        span = target.span(at, n_rows) if located.native and n_rows == height else None
+        span = target.span(at, n_rows) if self.native and n_rows == height else None
         if span is not None:
             self._decode_into(chunk, place, as_bytes(span), scratch)
         else:
-            decoded = scratch.get("decoded", self._field.chunk_nbytes)
+            decoded = scratch.get("decoded", self.layout.chunk_nbytes)
             self._decode_into(chunk, place, decoded, scratch)
-            target.put(at, located.as_rows(decoded)[low:high])
-        return self._field.chunk_nbytes
+            target.put(at, self.as_rows(decoded)[low:high])
+        return self.layout.chunk_nbytes
 
     def _cut_band(self, band: int, low: int, high: int, at: int, target: Target, scratch: Scratch) -> int:
         """Decode the chunks that rows are cut into, join the rows, and put them."""
-        located, field = self._located, self._field
+        field = self.layout
         assert field.chunks is not None
-        rows = located.as_rows(scratch.get("band", field.chunk_rows * field.row_nbytes))
+        rows = self.as_rows(scratch.get("band", field.chunk_rows * field.row_nbytes))
         total = 0
-        for chunk, inner in located.grid.band(band):
+        for chunk, inner in self.grid.band(band):
             part = rows[(slice(low, high), *inner)]
-            place = located.locations.find(chunk)
+            place = self.locations.find(chunk)
             if place is None:
-                part[...] = located.fill_item
+                part[...] = self.fill_item
                 continue
             decoded = scratch.get("decoded", field.chunk_nbytes)
             self._decode_into(chunk, place, decoded, scratch)
@@ -107,15 +96,15 @@ class ChunkReader:
         return total
 
     def _decode_into(self, chunk: int, place: ByteRange, out: Bytes, scratch: Scratch) -> None:
-        codecs = self._field.codecs
+        codecs = self.layout.codecs
         if place.skipped:
             codecs = tuple(c for i, c in enumerate(codecs) if not place.skipped >> i & 1)
         if not codecs and place.nbytes == len(out):
-            self._located.fetch(chunk, place.path, place.offset, [out])
+            self.fetch(chunk, place.path, place.offset, [out])
             return
         raw = scratch.get("raw", place.nbytes)
-        self._located.fetch(chunk, place.path, place.offset, [raw])
+        self.fetch(chunk, place.path, place.offset, [raw])
         try:
             decode(raw, codecs, out, scratch)
         except DecodeError as exc:
-            raise self._located.error(chunk, str(exc)) from exc
+            raise self.error(chunk, str(exc)) from exc

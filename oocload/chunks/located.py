@@ -42,6 +42,11 @@ class LocatedField:
         self.fill_item = np.frombuffer(field.fill, field.stored_dtype)
         self._files = Files(keep_open=self.locations.max_stored_nbytes is not None)
 
+    @property
+    def held_nbytes(self) -> int:
+        """Bytes of the chunk index."""
+        return self.locations.nbytes
+
     def fetch(self, chunk: int, path: str, offset: int, buffers: Sequence[Any]) -> None:
         """Fill buffers from a chunk's file.
 

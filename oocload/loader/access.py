@@ -18,6 +18,7 @@ class BatchAccess:
     ----------
     runtime
         Of the loader.
+
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -31,8 +32,7 @@ class BatchAccess:
             self._advance(epoch, batch)
         window = self._window
         assert window is not None
-        start = (batch - window.first_batch) * window.batch_rows
-        stop = min(start + window.batch_rows, window.n_rows)
+        start, stop = window.span(batch)
         return lambda name: window.arrays[name][start:stop].copy()
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ def choose_form(
 
     """
     if x is None and (y is not None or sample_weight is not None):
-        if not {"x", "y"} <= store.fields.keys() and "x" not in store.fields:
+        if "x" not in store.fields:
             raise InvalidArgumentError("x must name the input fields where y or sample_weight is given, got None")
         x = "x"
     if x is None and {"x", "y"} <= store.fields.keys():

@@ -126,14 +126,12 @@ class Loader:
                 drop_last=drop_last,
                 threads=threads or len(os.sched_getaffinity(0)),
             )
-            self._runtime = settle(self._store, self._setup)
+            self._own(settle(self._store, self._setup))
         except BaseException:
             if self._owns_store:
                 self._store.close()
             raise
         self._closed = False
-        self._finalizer = weakref.finalize(self, _close, self._runtime, self._store if self._owns_store else None)
-        self._finalizer.atexit = False
 
     # Batches
 
@@ -225,10 +223,7 @@ class Loader:
         The position is that of the batch after the last one delivered.
         """
         with self._lock:
-            epoch, batch = self._epoch, self._batch
-            if batch >= len(self):
-                epoch, batch = epoch + 1, 0
-            return make_state(self._identity(), epoch, batch, self._runtime.options.window_blocks)
+            return self._state_at(*self._normalised(self._epoch, self._batch))
 
     def load_state_dict(self, state: Any) -> None:
         """Go to where a state stands: the next ``for`` yields exactly what was still to come.
@@ -253,9 +248,8 @@ class Loader:
             if (identity["seed"], window_blocks) != (options.seed, options.window_blocks):
                 setup = replace(self._setup, seed=identity["seed"], window_blocks=window_blocks)
                 self._restart(setup)
-            if batch >= len(self):
-                epoch, batch = epoch + 1, 0
-            self._epoch, self._batch, self._begun = epoch, batch, False
+            self._epoch, self._batch = self._normalised(epoch, batch)
+            self._begun = False
 
     def _identity(self) -> dict[str, Any]:
         o = self._runtime.options
@@ -272,8 +266,14 @@ class Loader:
     def begin_state(self) -> dict[str, Any]:
         """Return the state from which the next ``for`` begins: what `state_dict` gives, or the next epoch's start."""
         with self._lock:
-            epoch, batch = (self._epoch + 1, 0) if self._begun else (self._epoch, self._batch)
-            return make_state(self._identity(), epoch, batch, self._runtime.options.window_blocks)
+            return self._state_at(*((self._epoch + 1, 0) if self._begun else (self._epoch, self._batch)))
+
+    def _normalised(self, epoch: int, batch: int) -> tuple[int, int]:
+        """Return a position; the end of an epoch is the start of the next."""
+        return (epoch, batch) if batch < len(self) else (epoch + 1, 0)
+
+    def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
+        return make_state(self._identity(), epoch, batch, self._runtime.options.window_blocks)
 
     # Facts
 
@@ -408,9 +408,7 @@ class Loader:
         self._access = None
         self._owns_store = True
         self._closed = False
-        self._runtime = settle(self._store, self._setup)
-        self._finalizer = weakref.finalize(self, _close, self._runtime, self._store)
-        self._finalizer.atexit = False
+        self._own(settle(self._store, self._setup))
 
     def renew_locks(self) -> None:
         """Make the lock, or replace it in a forked child."""
@@ -431,7 +429,12 @@ class Loader:
         self._finalizer.detach()
         if self._runtime.pid == os.getpid():
             self._runtime.close()
-        self._setup, self._runtime, self._access = setup, runtime, None
+        self._setup, self._access = setup, None
+        self._own(runtime)
+
+    def _own(self, runtime: Runtime) -> None:
+        """Keep a runtime; what it holds goes when this loader is closed or forgotten."""
+        self._runtime = runtime
         self._finalizer = weakref.finalize(self, _close, runtime, self._store if self._owns_store else None)
         self._finalizer.atexit = False
 

@@ -68,7 +68,6 @@ class WindowJob:
     """One window on its way: its plan, its slab, and what is left to do. Guarded by the condition."""
 
     epoch: EpochPlan
-    number: int
     plan: WindowPlan
     arrays: dict[str, NDArray[Any]]
     starts: NDArray[np.int64]
@@ -292,14 +291,14 @@ def _open(s: _Shared, following: tuple[EpochPlan, int], root: NDArray[np.uint8],
 
 def _plan_job(r: Resources, epoch: EpochPlan, number: int, root: NDArray[np.uint8]) -> WindowJob:
     n_rows = epoch.window_rows(number)
-    head_rows = epoch.window_start(number) % epoch.options.batch_rows
+    head_rows = epoch.head_rows(number)
     room, arrays = carve(root, r.fields, head_rows + n_rows, n_rows if epoch.options.shuffle else 0)
     plan = epoch.window(number, room)
     sizes = [stop - start for start, stop in (r.grid.rows(int(b)) for b in plan.blocks)]
     starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
     if plan.destinations is not None:
         plan.destinations[:] += head_rows
-    return WindowJob(epoch, number, plan, arrays, starts)
+    return WindowJob(epoch, plan, arrays, starts)
 
 
 def _cut(job: WindowJob, r: Resources) -> list[tuple[WindowJob, int, int]]:

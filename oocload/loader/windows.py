@@ -43,8 +43,13 @@ class Window:
 
     def batches(self) -> Iterator[tuple[int, int, int]]:
         """Yield (batch number, first row, row after the last) of each batch to deliver."""
-        for k in range(self.skip, self.n_batches):
-            yield self.first_batch + k, k * self.batch_rows, min((k + 1) * self.batch_rows, self.n_rows)
+        for batch in range(self.first_batch + self.skip, self.first_batch + self.n_batches):
+            yield batch, *self.span(batch)
+
+    def span(self, batch: int) -> tuple[int, int]:
+        """Return (first row, row after the last) of a batch of this window."""
+        start = (batch - self.first_batch) * self.batch_rows
+        return start, min(start + self.batch_rows, self.n_rows)
 
 
 def windows(runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int = 1000) -> Generator[Window]:

@@ -135,6 +135,10 @@ class EpochPlan:
         """Return how many rows a window has."""
         return self.window_start(window + 1) - self.window_start(window)
 
+    def head_rows(self, window: int) -> int:
+        """Return how many rows of a window's first batch come from the window before."""
+        return self.window_start(window) % self.options.batch_rows
+
     def window(self, window: int, room: NDArray[np.int64] | None = None) -> WindowPlan:
         """Return what is read for one window; where ``room`` is given, the rows' destinations are put there."""
         o = self.options
@@ -149,7 +153,7 @@ class EpochPlan:
             destinations=permutation(n_rows, o.seed, self.epoch, ROWS, window, room) if o.shuffle else None,
             first_batch=first_batch,
             n_batches=end_batch - first_batch,
-            head_rows=start % o.batch_rows,
+            head_rows=self.head_rows(window),
             tail_rows=0 if last else stop % o.batch_rows,
         )
 
