@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import machine
 import numpy as np
-from read import make_images, read_loader
+from contenders import LoaderReader
+from datasets import make_images
 
 import oocload
 from oocload.plan import blocks
@@ -52,7 +52,7 @@ def chunk_loaders(
 
 
 def measure(title: str, loaders: dict[str, oocload.Loader], n_rows: int, rounds: int) -> dict[str, Any]:
-    rates = machine.interleaved({size: partial(read_loader, loader) for size, loader in loaders.items()}, rounds)
+    rates = machine.interleaved({size: LoaderReader(loader).run for size, loader in loaders.items()}, rounds)
     result: dict[str, Any] = {"layout": title, "sizes": {}}
     for size, loader in loaders.items():
         grid = loader._runtime.options.grid

@@ -14,6 +14,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+_PACKAGES = (
+    "numpy",
+    "h5py",
+    "hdf5plugin",
+    "zarr",
+    "numcodecs",
+    "zarrs",
+    "tensorstore",
+    "imagecodecs",
+    "tensorflow",
+    "keras",
+)
+
 
 def facts(cache: str) -> dict[str, Any]:
     """Return date, commit, processor, cores, versions and the state of the page cache."""
@@ -21,17 +34,24 @@ def facts(cache: str) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": n_cores(),
         "python": platform.python_version(),
-        "versions": {
-            p: v for p in ("numpy", "h5py", "zarr", "imagecodecs", "tensorflow", "keras") if (v := _version(p))
-        },
+        "versions": {p: v for p in _PACKAGES if (v := _version(p))},
         "cache": cache,
     }
 
 
-def interleaved(contenders: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, dict[str, float]]:
+def n_cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def interleaved(
+    contenders: Mapping[str, Callable[[], int]], rounds: int, before: Callable[[], object] = lambda: None
+) -> dict[str, dict[str, float]]:
     """Run contenders in turn, round after round; each returns how many rows it delivered.
+
+    Before each run, and outside the time taken, ``before`` is called.
 
     Returns
     -------
@@ -42,6 +62,7 @@ def interleaved(contenders: Mapping[str, Callable[[], int]], rounds: int) -> dic
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
+            before()
             began = time.perf_counter()
             n_rows = run()
             rates[name].append(n_rows / (time.perf_counter() - began))

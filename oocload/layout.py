@@ -5,6 +5,7 @@ Integers and names only; nothing here opens a file or touches array data.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -13,19 +14,78 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-ReadPath = Literal["direct", "h5py", "zarr"]
+ReadPath = Literal["direct", "h5py", "zarr", "numpy", "none"]
+
+CHECKSUMS = {"crc32c", "fletcher32"}
+FILTERS = {"shuffle", "delta"}
+COMPRESSORS = {
+    "deflate", "zlib", "gzip", "lzf", "zstd", "blosc", "blosc2", "lz4", "lz4h5", "bitshuffle", "bzip2", "bz2", "lzma"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One encoding step, named as its format names it."""
+    """One encoding step, named as its format names it.
+
+    Attributes
+    ----------
+    name
+        Registered name, ``"deflate"``.
+    level
+        Compression level, where the store keeps it.
+    item_bytes
+        Bytes of the items that a shuffle takes apart.
+    variant
+        What else decoding needs: of ``bitshuffle`` the compressor of its blocks (``""``, ``"lz4"``, ``"zstd"``), of
+        ``delta`` its two dtypes (``"<i2:<i4"``: stored and decoded).
+    block_items
+        Items of one block of ``bitshuffle`` without compressor; 0 for its default.
+
+    """
 
     name: str
     level: int | None = None
     item_bytes: int = 1
+    variant: str = ""
+    block_items: int = 0
 
     def __str__(self) -> str:
-        return self.name if self.level is None else f"{self.name}-{self.level}"
+        name = {"lz4h5": "lz4", "bitshuffle": f"bitshuffle-{self.variant}".rstrip("-")}.get(self.name, self.name)
+        return name if self.level is None else f"{name}-{self.level}"
+
+
+def reason_against(codecs: tuple[Codec, ...]) -> str:
+    """Return why a chain of codecs is not decoded by our own code; empty when it is."""
+    seen: set[str] = set()
+    for codec in codecs:
+        if codec.name not in CHECKSUMS | FILTERS | COMPRESSORS:
+            return f"codec {codec.name}"
+        if codec.name in FILTERS and (codec.name in seen or seen & COMPRESSORS):
+            return f"{codec.name} in an unusual place"
+        if codec.name in COMPRESSORS and seen & COMPRESSORS:
+            return "several compressors"
+        seen.add(codec.name)
+    return ""
+
+
+class Segment(NamedTuple):
+    """Rows of a field that lie in one piece of storage, cut into chunks of one height.
+
+    Attributes
+    ----------
+    start, stop
+        Rows of the field.
+    height
+        Rows of a chunk that must be decoded whole; 0 where any range of rows can be read.
+    origin
+        Row of the field, perhaps before ``start``, at which a chunk begins.
+
+    """
+
+    start: int
+    stop: int
+    height: int
+    origin: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +114,12 @@ class FieldLayout:
         Bytes of one item of a chunk that was never written, in ``stored_dtype``.
     shards
         Shape of one Zarr shard, or None.
+    axes
+        The array's axes in the order in which the items of a chunk vary, slowest first; None for C order.
+    pieces
+        Where the rows lie in several pieces of storage (files joined, virtual datasets), each with chunks of its own.
+    inline
+        Whether the rows lie in the file's metadata (HDF5 compact); they are held in memory.
 
     """
 
@@ -67,6 +133,9 @@ class FieldLayout:
     reason: str = ""
     fill: bytes = b""
     shards: tuple[int, ...] | None = None
+    axes: tuple[int, ...] | None = None
+    pieces: tuple[Segment, ...] = ()
+    inline: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -101,7 +170,7 @@ class FieldLayout:
     @property
     def whole_rows(self) -> bool:
         """Whether the bytes of a chunk are rows one after the other: neither cut nor wider than they are."""
-        return self.chunks is None or self.chunks[1:] == self.row_shape
+        return self.axes is None and (self.chunks is None or self.chunks[1:] == self.row_shape)
 
     @property
     def rigid(self) -> bool:
@@ -109,6 +178,11 @@ class FieldLayout:
         if self.read_path != "direct":
             return self.chunks is not None
         return bool(self.codecs) or not self.whole_rows
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The pieces of storage; one where the field is not made of several."""
+        return self.pieces or (Segment(0, self.n_rows, self.chunk_rows if self.rigid else 0, 0),)
 
     @property
     def decoder(self) -> str:
@@ -158,6 +232,19 @@ class ChunkGrid:
         return tuple(int(i) for i in np.unravel_index(chunk, self.counts))
 
 
+class FileStamp(NamedTuple):
+    """What tells that a file is still the one that was opened: its size, the time of its last change, its inode."""
+
+    nbytes: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileStamp:
+        """Return the stamp in what `os.stat` or `os.fstat` says."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
 class ByteRange(NamedTuple):
     """Where the stored bytes of one chunk lie."""
 
@@ -178,6 +265,11 @@ class ChunkLocations(Protocol):
     @property
     def max_stored_nbytes(self) -> int | None:
         """Size of the largest stored chunk, or None where only the files can tell."""
+        ...
+
+    @property
+    def stamp(self) -> FileStamp | None:
+        """The stamp of the one file that holds all chunks, or None where they have files of their own."""
         ...
 
     def find(self, chunk: int) -> ByteRange | None:

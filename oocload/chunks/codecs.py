@@ -1,11 +1,12 @@
-"""Decoding one chunk through its chain of codecs, into a buffer of known size.
+"""Decoding one chunk through its chain of codecs, into buffers of known size.
 
-Every decoder here releases the GIL while it works. What is not here is read by h5py or zarr.
+Every length is known before a byte is decoded, so no header can make us allocate what it claims. Every decoder here
+releases the GIL while it works. What is not here is read by h5py or zarr.
 """
 
 from __future__ import annotations
 
-import struct
+import lzma
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,23 +14,19 @@ import google_crc32c
 import imagecodecs
 import numpy as np
 
+from oocload.chunks.blosc2 import decode_frame
+from oocload.chunks.blosc2 import workspace_nbytes as blosc2_workspace_nbytes
+from oocload.chunks.frames import (
+    bitshuffle_workspace_nbytes,
+    bitunshuffle,
+    shuffle_workspace_nbytes,
+    shuffled_room,
+    unshuffle,
+)
 from oocload.chunks.scratch import Bytes, Scratch
-from oocload.layout import Codec
+from oocload.layout import CHECKSUMS, COMPRESSORS, Codec
 
-# Compressed data of any length → decoded bytes, into `out` where the decoded size is known.
-_Decompress = Callable[[Bytes, Bytes | None], Any]
-
-_DECOMPRESS: dict[str, _Decompress] = {
-    "deflate": lambda data, out: imagecodecs.deflate_decode(data, out=out),
-    "zlib": lambda data, out: imagecodecs.deflate_decode(data, out=out),
-    "gzip": lambda data, out: imagecodecs.gzip_decode(data, out=out),
-    "lzf": lambda data, out: imagecodecs.lzf_decode(data, out=out),
-    "zstd": lambda data, out: imagecodecs.zstd_decode(data, out=out),
-    "blosc": lambda data, out: imagecodecs.blosc_decode(data, numthreads=1, out=out),
-}
-
-_FRAME_HEADER = 24
-_MAX_FRAME_NBYTES = 2**31 - 64
+_CHECKSUM_NBYTES = 4
 
 
 class DecodeError(Exception):
@@ -44,7 +41,7 @@ def decode(data: Bytes, codecs: Sequence[Codec], out: Bytes, scratch: Scratch) -
     data
         The stored bytes.
     codecs
-        The chain, in the order in which it was applied when writing.
+        The chain, in the order in which it was applied when writing; at most one compressor.
     out
         Receives the decoded chunk; its length is the only one allowed.
     scratch
@@ -56,83 +53,154 @@ def decode(data: Bytes, codecs: Sequence[Codec], out: Bytes, scratch: Scratch) -
         If any step fails or yields another length.
 
     """
+    sizes = _sizes(codecs, len(out))
     for position in range(len(codecs) - 1, -1, -1):
         codec = codecs[position]
-        if codec.name == "crc32c":
-            data = _check_crc32c(data)
-        elif codec.name == "shuffle":
-            data = _unshuffle(data, codec.item_bytes, out if position == 0 else None, scratch)
-        else:
-            data = _decompress(codec, data, _room(codecs[:position], out, scratch))
+        if codec.name in CHECKSUMS:
+            data = _CHECK[codec.name](data)
+            continue
+        room = out if position == 0 else _room(codecs[position - 1], sizes[position], position, scratch)
+        _step(codec, data, room, scratch)
+        data = room
     if data is not out:
-        _copy(data, out)
+        _check_length("it", data, out)
+        out[:] = data
 
 
-def codec_workspace_nbytes(codecs: Sequence[Codec], chunk_nbytes: int) -> int:
+def codec_workspace_nbytes(codecs: Sequence[Codec], chunk_nbytes: int, stored_nbytes: int) -> int:
     """Return the bytes that decoding a chunk takes beside its stored and decoded form."""
-    checksum = chunk_nbytes if any(c.name == "crc32c" for c in codecs) else 0  # it takes nothing but bytes objects
-    if not any(c.name == "shuffle" and c.item_bytes > 1 for c in codecs):
-        return checksum
-    return checksum + 2 * chunk_nbytes + _FRAME_HEADER  # the frame, and the library's copy of one block
+    total = 0
+    sizes = _sizes(codecs, chunk_nbytes)
+    for position, codec in enumerate(codecs):
+        if codec.name == "crc32c":
+            total += sizes[position]  # it takes nothing but bytes objects
+        elif codec.name == "shuffle" and codec.item_bytes > 1:
+            total += shuffle_workspace_nbytes(sizes[position])
+        elif codec.name == "bitshuffle" and codec.variant:
+            total += bitshuffle_workspace_nbytes(chunk_nbytes, stored_nbytes)
+        elif codec.name == "blosc2":
+            total += blosc2_workspace_nbytes(chunk_nbytes)
+        if position and codec.name not in CHECKSUMS:
+            total += sizes[position]  # the room that it decodes into
+    return total
 
 
-def _room(before: Sequence[Codec], out: Bytes, scratch: Scratch) -> Bytes | None:
-    """Return where a decompressor writes, given the codecs that were applied before it."""
-    if not before:
-        return out
-    if len(before) == 1 and before[0].name == "shuffle":
-        return scratch.get("shuffled", _FRAME_HEADER + len(out))[_FRAME_HEADER:]
-    return None
+def _sizes(codecs: Sequence[Codec], chunk_nbytes: int) -> list[int]:
+    """Return how many bytes decoding each codec must yield; 0 behind a compressor, where only the data can tell."""
+    sizes = [chunk_nbytes]
+    for codec in codecs:
+        size = sizes[-1]
+        if codec.name in COMPRESSORS:
+            size = 0
+        elif codec.name in CHECKSUMS and size:
+            size += _CHECKSUM_NBYTES
+        elif codec.name == "delta":
+            stored, decoded = _delta_dtypes(codec)
+            size = size // decoded.itemsize * stored.itemsize
+        sizes.append(size)
+    return sizes
 
 
-def _decompress(codec: Codec, data: Bytes, room: Bytes | None) -> Bytes:
+def _room(before: Codec, nbytes: int, position: int, scratch: Scratch) -> Bytes:
+    """Return where a step writes, given the codec that was applied before it."""
+    if before.name == "shuffle":
+        return shuffled_room(nbytes, scratch)
+    return scratch.get(f"stage {position}", nbytes)
+
+
+def _step(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> None:
+    """Undo one codec, into a room of just the right size."""
     try:
-        result = _DECOMPRESS[codec.name](data, room)
+        if (decompress := _DECOMPRESS.get(codec.name)) is not None:
+            result = decompress(data, room)
+            if len(result) != len(room):
+                raise DecodeError(f"{codec.name} decodes it to {len(result)} bytes, where {len(room)} belong")
+        else:
+            _UNDO[codec.name](codec, data, room, scratch)
+    except DecodeError:
+        raise
     except Exception as exc:  # each codec of imagecodecs raises its own RuntimeError
         raise DecodeError(f"{codec.name} cannot decode it: {exc}") from exc
-    if room is None:
-        return np.frombuffer(result, np.uint8)
-    if len(result) != len(room):
-        raise DecodeError(f"{codec.name} decodes it to {len(result)} bytes, where {len(room)} belong")
-    return room
+
+
+def _check_length(who: str, data: Bytes, room: Bytes) -> None:
+    if len(data) != len(room):
+        raise DecodeError(f"{who} has {len(data)} bytes, where {len(room)} belong")
+
+
+def _unshuffle(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> None:
+    _check_length("it, decompressed,", data, room)
+    unshuffle(data, codec.item_bytes, room, scratch)
+
+
+def _undelta(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> None:
+    stored, decoded = _delta_dtypes(codec)
+    differences, items = data.view(stored), room.view(decoded)
+    if len(differences) != len(items):
+        raise DecodeError(f"delta has {len(differences)} items, where {len(items)} belong")
+    np.cumsum(differences, out=items)
+
+
+def _delta_dtypes(codec: Codec) -> tuple[np.dtype[Any], np.dtype[Any]]:
+    stored, decoded = codec.variant.split(":")
+    return np.dtype(stored), np.dtype(decoded)
+
+
+def _bitunshuffle(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> None:
+    if codec.variant:
+        bitunshuffle(data, codec.item_bytes, codec.variant, room, scratch)
+        return
+    _check_length("it", data, room)
+    imagecodecs.bitshuffle_decode(data, itemsize=codec.item_bytes, blocksize=codec.block_items, out=room)
+
+
+def _unlzma(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> None:
+    decoder = lzma.LZMADecompressor()
+    decoded = decoder.decompress(data, max_length=len(room) + 1)
+    _check_length("it, decompressed,", np.frombuffer(decoded, np.uint8), room)
+    room[:] = np.frombuffer(decoded, np.uint8)
 
 
 def _check_crc32c(data: Bytes) -> Bytes:
-    body, stored = data[:-4], int.from_bytes(data[-4:].tobytes(), "little")
-    if len(data) < 4 or google_crc32c.value(body.tobytes()) != stored:
+    """Return the data without its CRC-32C (RFC 3720), which must match."""
+    body = data[:-_CHECKSUM_NBYTES]
+    stored = int.from_bytes(data[-_CHECKSUM_NBYTES:].tobytes(), "little")
+    if len(data) < _CHECKSUM_NBYTES or google_crc32c.value(body.tobytes()) != stored:
         raise DecodeError("its crc32c checksum does not match; the bytes on disk changed")
     return body
 
 
-def _copy(data: Bytes, out: Bytes) -> None:
-    if len(data) != len(out):
-        raise DecodeError(f"it has {len(data)} bytes, where {len(out)} belong")
-    out[:] = data
+def _check_fletcher32(data: Bytes) -> Bytes:
+    """Return the data without its Fletcher-32, which must match (HDF5 file format specification, III.H)."""
+    body = data[:-_CHECKSUM_NBYTES]
+    stored = int.from_bytes(data[-_CHECKSUM_NBYTES:].tobytes(), "little")
+    # HDF5 1.6.2 wrote the two bytes of each half the other way round on little-endian machines; HDF5 takes both.
+    swapped = (stored & 0x00FF00FF) << 8 | (stored & 0xFF00FF00) >> 8
+    if len(data) < _CHECKSUM_NBYTES or imagecodecs.h5checksum_fletcher32(body) not in (stored, swapped):
+        raise DecodeError("its fletcher32 checksum does not match; the bytes on disk changed")
+    return body
 
 
-def _unshuffle(data: Bytes, item_bytes: int, out: Bytes | None, scratch: Scratch) -> Bytes:
-    """Undo HDF5's byte shuffle.
+_CHECK: dict[str, Callable[[Bytes], Bytes]] = {"crc32c": _check_crc32c, "fletcher32": _check_fletcher32}
 
-    Blosc's SIMD transposition does it at several times the speed of a NumPy one (9 against 1 to 4 GB/s): the
-    shuffled bytes become the one stored block of a Blosc 1 frame, which is "decompressed" into `out`.
-    """
-    if out is None:
-        out = scratch.get("unshuffled", len(data))
-    if len(data) != len(out):
-        raise DecodeError(f"it has {len(data)} bytes after decompression, where {len(out)} belong")
-    whole = len(data) // item_bytes * item_bytes  # what is left over at the end is stored unshuffled
-    if item_bytes == 1 or whole == 0:
-        out[:] = data
-        return out
-    if item_bytes > 255 or whole > _MAX_FRAME_NBYTES:
-        out[:whole].reshape(-1, item_bytes)[:] = data[:whole].reshape(item_bytes, -1).T
-    else:
-        frame = scratch.get("shuffled", _FRAME_HEADER + len(data))
-        if data.ctypes.data != frame.ctypes.data + _FRAME_HEADER:
-            frame[_FRAME_HEADER:] = data
-        # version, LZ4 format, flags (shuffle, unsplit, LZ4), item size | sizes | start of block 0 | its size
-        header = struct.pack("<4B5I", 2, 1, 0x31, item_bytes, whole, whole, _FRAME_HEADER + whole, 20, whole)
-        frame[:_FRAME_HEADER] = np.frombuffer(header, np.uint8)
-        imagecodecs.blosc_decode(frame[: _FRAME_HEADER + whole], numthreads=1, out=out[:whole])
-    out[whole:] = data[whole:]
-    return out
+# Compressed data → decoded bytes, written into the room.
+_DECOMPRESS: dict[str, Callable[[Bytes, Bytes], Any]] = {
+    "deflate": lambda data, out: imagecodecs.deflate_decode(data, out=out),
+    "zlib": lambda data, out: imagecodecs.deflate_decode(data, out=out),
+    "gzip": lambda data, out: imagecodecs.gzip_decode(data, out=out),
+    "lzf": lambda data, out: imagecodecs.lzf_decode(data, out=out),
+    "zstd": lambda data, out: imagecodecs.zstd_decode(data, out=out),
+    "blosc": lambda data, out: imagecodecs.blosc_decode(data, numthreads=1, out=out),
+    "lz4": lambda data, out: imagecodecs.lz4_decode(data, header=True, out=out),
+    "lz4h5": lambda data, out: imagecodecs.lz4h5_decode(data, out=out),
+    "bzip2": lambda data, out: imagecodecs.bz2_decode(data, out=out),
+    "bz2": lambda data, out: imagecodecs.bz2_decode(data, out=out),
+}
+
+_UNDO: dict[str, Callable[[Codec, Bytes, Bytes, Scratch], None]] = {
+    "shuffle": _unshuffle,
+    "delta": _undelta,
+    "bitshuffle": _bitunshuffle,
+    "blosc2": lambda codec, data, room, scratch: decode_frame(data, room, scratch),
+    "lzma": _unlzma,
+}

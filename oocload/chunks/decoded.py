@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from oocload.chunks.codecs import DecodeError, codec_workspace_nbytes, decode
 from oocload.chunks.located import LocatedField
@@ -12,6 +16,7 @@ from oocload.layout import ByteRange, FieldLayout
 from oocload.stores.base import Store
 
 _STORED_OVERHEAD = 64 * 1024  # how far an incompressible chunk may outgrow its decoded size
+_STORED_FACTOR = 2  # what is larger still is damage, and is not read into memory
 
 
 class ChunkReader(LocatedField):
@@ -23,22 +28,25 @@ class ChunkReader(LocatedField):
         Tells where the chunks lie.
     field
         The field's layout.
+    keep_open
+        Whether a file that holds many chunks stays open.
 
     """
 
-    def __init__(self, store: Store, field: FieldLayout) -> None:
-        super().__init__(store, field)
+    def __init__(self, store: Store, field: FieldLayout, keep_open: bool = True) -> None:
+        super().__init__(store, field, keep_open)
 
     @property
     def scratch_needs(self) -> Mapping[str, int]:
         """Bytes for one stored chunk, one decoded chunk, and a band of chunks where rows are cut."""
         decoded = self.layout.chunk_nbytes
         stored = self.locations.max_stored_nbytes
+        stored = decoded + _STORED_OVERHEAD if stored is None else stored
         return {
-            "raw": decoded + _STORED_OVERHEAD if stored is None else stored,
+            "raw": stored,
             "decoded": decoded,
             "band": 0 if self.layout.whole_rows else self.layout.chunk_rows * self.layout.row_nbytes,
-            "codec": codec_workspace_nbytes(self.layout.codecs, decoded),
+            "codec": codec_workspace_nbytes(self.layout.codecs, decoded, stored),
         }
 
     def read(self, ranges: Ranges, target: Target, scratch: Scratch) -> int:
@@ -90,10 +98,19 @@ class ChunkReader(LocatedField):
             decoded = scratch.get("decoded", field.chunk_nbytes)
             self._decode_into(chunk, place, decoded, scratch)
             cut = tuple(slice(0, n) for n in part.shape[1:])
-            part[...] = decoded.view(field.stored_dtype).reshape(field.chunks)[(slice(low, high), *cut)]
+            part[...] = self._as_chunk(decoded)[(slice(low, high), *cut)]
             total += field.chunk_nbytes
         target.put(at, rows[low:high])
         return total
+
+    def _as_chunk(self, decoded: Bytes) -> NDArray[Any]:
+        """Return a decoded chunk by the array's axes, in whatever order its items lie."""
+        chunks, axes = self.layout.chunks, self.layout.axes
+        assert chunks is not None
+        items = decoded.view(self.layout.stored_dtype)
+        if axes is None:
+            return items.reshape(chunks)
+        return items.reshape([chunks[axis] for axis in axes]).transpose(np.argsort(axes))
 
     def _decode_into(self, chunk: int, place: ByteRange, out: Bytes, scratch: Scratch) -> None:
         codecs = self.layout.codecs
@@ -102,6 +119,8 @@ class ChunkReader(LocatedField):
         if not codecs and place.nbytes == len(out):
             self.fetch(chunk, place.path, place.offset, [out])
             return
+        if place.nbytes > _STORED_FACTOR * len(out) + _STORED_OVERHEAD:
+            raise self.error(chunk, f"it has {place.nbytes} bytes, more than any codec makes of {len(out)}")
         raw = scratch.get("raw", place.nbytes)
         self.fetch(chunk, place.path, place.offset, [raw])
         try:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from oocload.chunks.scratch import Bytes
+from oocload.layout import FileStamp
 
 _MAX_BUFFERS = 1024  # IOV_MAX on Linux
 
@@ -22,11 +23,14 @@ class Files:
     ----------
     keep_open
         Whether descriptors stay open until `close`.
+    stamp
+        What every file read must still be, or None where nobody knows.
 
     """
 
-    def __init__(self, keep_open: bool) -> None:
+    def __init__(self, keep_open: bool, stamp: FileStamp | None = None) -> None:
         self._keep_open = keep_open
+        self._stamp = stamp
         self._descriptors: dict[str, int] = {}
         self._lock = threading.Lock()
         # Threads that nobody could wait for may still read: what they use goes when they do.
@@ -38,17 +42,24 @@ class Files:
         Raises
         ------
         OSError
-            If the file cannot be read, or ends too early.
+            If the file cannot be read, ends too early, or is not the one that was opened.
 
         """
         if self._keep_open:
-            _read_all(self._descriptor(path), offset, buffers)
+            self._read(self._descriptor(path), offset, buffers)
             return
         descriptor = _open(path)
         try:
-            _read_all(descriptor, offset, buffers)
+            self._read(descriptor, offset, buffers)
         finally:
             os.close(descriptor)
+
+    def _read(self, descriptor: int, offset: int, buffers: Sequence[Any]) -> None:
+        try:
+            _read_all(descriptor, offset, buffers)
+        finally:  # after the read, so that a change while it went on is noticed too
+            if self._stamp is not None and FileStamp.of(os.fstat(descriptor)) != self._stamp:
+                raise OSError("it has changed since it was opened; open it anew")
 
     def close(self) -> None:
         """Close what is open; a later read opens it again."""

@@ -25,11 +25,13 @@ class RawReader(LocatedField):
         Tells where the chunks lie.
     field
         The field's layout.
+    keep_open
+        Whether a file that holds many chunks stays open.
 
     """
 
-    def __init__(self, store: Store, field: FieldLayout) -> None:
-        super().__init__(store, field)
+    def __init__(self, store: Store, field: FieldLayout, keep_open: bool = True) -> None:
+        super().__init__(store, field, keep_open)
         self._row_nbytes = field.row_nbytes
         self._height = field.chunk_rows
         self._scatters = self.native and field.row_nbytes >= _KERNEL_SCATTER_ROW_NBYTES

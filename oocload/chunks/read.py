@@ -1,12 +1,13 @@
 """One field's rows, from wherever they lie, to their places in a slab.
 
-Four readers of one shape: `RawReader` and `ChunkReader` (own code), `LibraryReader` (h5py or zarr) and
-`ResidentReader` (memory).
+Five readers of one shape: `RawReader` and `ChunkReader` (own code), `LibraryReader` (h5py, zarr or NumPy),
+`ResidentReader` (memory) and `PartsReader` (several of those, one after the other).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,9 +17,10 @@ from oocload.chunks.raw import RawReader
 from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Ranges, Target
 from oocload.layout import FieldLayout
-from oocload.stores.base import Store
+from oocload.stores.base import Part, Store
 
 _LIBRARY_READ_NBYTES = 2**20  # rows without chunks are read in pieces of this size
+_MAX_FILES_KEPT_OPEN = 64  # of the parts of one field; with more, each read opens its file
 
 
 class FieldReader(Protocol):
@@ -115,13 +117,69 @@ class ResidentReader:
         """Nothing is open."""
 
 
-def open_reader(store: Store, field: FieldLayout, resident: bool = False) -> FieldReader:
+class PartsReader:
+    """Reads a field whose rows lie in fields of other stores, each by its own reader.
+
+    Parameters
+    ----------
+    parts
+        In the order of their rows.
+
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        keep_open = len(parts) <= _MAX_FILES_KEPT_OPEN
+        self._parts = parts
+        self._starts = [p.start for p in parts]
+        self._readers: list[FieldReader] = []
+        try:
+            self._readers.extend(open_reader(p.store, p.field, keep_open=keep_open) for p in parts)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def scratch_needs(self) -> Mapping[str, int]:
+        """Of each buffer, the most that a part needs."""
+        needs: dict[str, int] = {}
+        for reader in self._readers:
+            for buffer, n_bytes in reader.scratch_needs.items():
+                needs[buffer] = max(needs.get(buffer, 0), n_bytes)
+        return needs
+
+    @property
+    def held_nbytes(self) -> int:
+        """Bytes of all parts' chunk indexes."""
+        return sum(reader.held_nbytes for reader in self._readers)
+
+    def read(self, ranges: Ranges, target: Target, scratch: Scratch) -> int:
+        """Put ranges of rows into a target, one after the other; return the bytes that were decoded for it."""
+        decoded = at = 0
+        for start, stop in ranges:
+            number = bisect_right(self._starts, start) - 1
+            while start < stop:
+                part = self._parts[number]
+                end = min(stop, part.stop)
+                shift = part.source_start - part.start
+                decoded += self._readers[number].read([(start + shift, end + shift)], target.behind(at), scratch)
+                at, start, number = at + end - start, end, number + 1
+        return decoded
+
+    def close(self) -> None:
+        """Close every part's reader."""
+        for reader in self._readers:
+            reader.close()
+
+
+def open_reader(store: Store, field: FieldLayout, resident: bool = False, keep_open: bool = True) -> FieldReader:
     """Return the reader for a field: direct where its layout says so, and held in memory where asked for."""
     reader: FieldReader
-    if field.read_path != "direct" or field.row_nbytes == 0:
+    if parts := store.parts(field.name):
+        reader = PartsReader(parts)
+    elif field.read_path != "direct" or field.row_nbytes == 0 or field.inline:
         reader = LibraryReader(store, field)
     elif not field.codecs and field.whole_rows:
-        reader = RawReader(store, field)
+        reader = RawReader(store, field, keep_open)
     else:
-        reader = ChunkReader(store, field)
-    return ResidentReader(reader, field) if resident else reader
+        reader = ChunkReader(store, field, keep_open)
+    return ResidentReader(reader, field) if resident or field.inline else reader

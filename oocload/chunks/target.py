@@ -38,6 +38,14 @@ class Target:
         self.index = index
         self.first = first
 
+    def behind(self, at: int) -> Target:
+        """Return the places from number ``at`` on."""
+        if at == 0:
+            return self
+        if self.index is None:
+            return Target(self.field, None, self.first + at)
+        return Target(self.field, self.index[at:])
+
     def put(self, at: int, rows: NDArray[Any]) -> None:
         """Copy C-contiguous rows to the places numbered from ``at``; converts the byte order if need be."""
         if self.index is None:

@@ -72,7 +72,7 @@ def choose_form(
     if x is None and {"x", "y"} <= store.fields.keys():
         x, y = "x", "y"
     if x is None:
-        every = tuple(name for name, f in store.fields.items() if f.shape)
+        every = tuple(name for name, f in store.fields.items() if f.shape and f.read_path != "none")
         if not every:
             raise StoreFormatError(f"store must hold at least one array, and {store.address} has none")
         return BatchForm((every,), alone=True)
@@ -107,6 +107,10 @@ def check_fields(store: Store, names: Sequence[str]) -> dict[str, FieldLayout]:
     """
     fields = {name: store.field(name) for name in names}
     for name, f in fields.items():
+        if f.read_path == "none":
+            raise StoreFormatError(
+                f"field {name!r} of {store.address} cannot be read: {f.reason}; choose other fields with x= and y="
+            )
         if f.dtype.hasobject:
             raise StoreFormatError(
                 f"field {name!r} of {store.address} has dtype object ({f.reason or 'variable-length items'}), which no "

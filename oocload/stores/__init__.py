@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError
 from oocload.stores.base import Store
 from oocload.stores.hdf5 import Hdf5Store
+from oocload.stores.joined import JoinedStore, natural_key
+from oocload.stores.npy import NpyStore
 from oocload.stores.zarr import ZarrStore, is_zarr_directory
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".h5ad", ".mat")
-ZARR_SUFFIXES = (".zarr", ".zarr.zip")
+ZARR_SUFFIXES = (".zarr", ".zarr.zip", ".zip")
+NPY_SUFFIXES = (".npy",)
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-def open(path: str | os.PathLike[str]) -> Store:
-    """Open an HDF5 or Zarr store: its fields, shapes, dtypes, chunks and codecs; no data is read.
+def open(path: Paths, *, index_cache: str | os.PathLike[str] | None = None) -> Store:
+    """Open HDF5, Zarr and ``.npy`` files: fields, shapes, dtypes, chunks and codecs; no data is read.
 
     Parameters
     ----------
     path
-        A file or directory, named by its suffix, or a group inside one: ``"train.h5::images/left"``.
+        A file or directory, named by its suffix; a group inside one, ``"train.h5::images/left"``; or several whose
+        rows follow each other: a glob, ``"train-*.h5"``, joined in natural order (``part-2`` before ``part-10``), or a
+        list, joined as it stands.
+    index_cache
+        Folder that keeps the addresses of an HDF5 file's chunks for the next opening of the same, unchanged file. It
+        is made where it does not exist. Worth it from some hundred thousand chunks.
 
     Returns
     -------
@@ -30,9 +42,10 @@ def open(path: str | os.PathLike[str]) -> Store:
     Raises
     ------
     StoreNotFoundError
-        If nothing lies at the path.
+        If nothing lies at the path, or the glob matches nothing.
     StoreFormatError
-        If the suffix is unknown, or the file is not what its suffix says, or is truncated.
+        If the suffix is unknown, or the file is not what its suffix says, or is truncated; or if several files have
+        no field in common.
     UnknownFieldError
         If the group is not in the file.
 
@@ -43,22 +56,66 @@ def open(path: str | os.PathLike[str]) -> Store:
     >>> with oocload.open("zeros.h5") as store:
     ...     store.fields["x"].shape
     (100, 8)
+    >>> with oocload.open(["zeros.h5", "zeros.h5"]) as store:
+    ...     store.fields["x"].shape
+    (200, 8)
 
     """
-    if not isinstance(path, str | os.PathLike):
-        raise InvalidArgumentError(f"store must be a path, got {path!r}; pass a str or a pathlib.Path")
-    file, _, group = os.fspath(path).partition("::")
+    if isinstance(path, str | os.PathLike):
+        if not is_glob(path):
+            return _open_one(os.fspath(path), index_cache)
+        return _join(_expand(os.fspath(path)), os.fspath(path), index_cache)
+    if not isinstance(path, Sequence) or not all(isinstance(p, str | os.PathLike) for p in path):
+        raise InvalidArgumentError(
+            f"store must be a path, a glob or a list of paths, got {path!r}; pass a str or a pathlib.Path"
+        )
+    if not path:
+        raise InvalidArgumentError("store must be a path, a glob or a list of at least one path, got an empty list")
+    paths = [p for each in path for p in (_expand(os.fspath(each)) if is_glob(each) else [os.fspath(each)])]
+    shown = ", ".join(map(str, paths[:2])) + (f" … ({len(paths)} files)" if len(paths) > 2 else "")
+    return _join(paths, shown, index_cache)
+
+
+def is_glob(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a pattern, and no file of that name exists."""
+    file = os.fspath(path).partition("::")[0]
+    return glob.has_magic(file) and not os.path.exists(file)
+
+
+def _expand(pattern: str) -> list[str]:
+    file, mark, group = pattern.partition("::")
+    found = sorted(glob.glob(file, recursive=True), key=natural_key)
+    if not found:
+        raise StoreNotFoundError(f"store must exist, got {pattern!r}; no path matches it")
+    return [f"{path}{mark}{group}" for path in found]
+
+
+def _join(paths: list[str], shown: str, index_cache: str | os.PathLike[str] | None) -> Store:
+    stores: list[Store] = []
+    try:
+        stores.extend(_open_one(path, index_cache) for path in paths)
+        return stores[0] if len(stores) == 1 else JoinedStore(stores, shown)
+    except BaseException:
+        for store in stores:
+            store.close()
+        raise
+
+
+def _open_one(path: str, index_cache: str | os.PathLike[str] | None) -> Store:
+    file, _, group = path.partition("::")
     name = file.lower().rstrip("/")
     if name.endswith(HDF5_SUFFIXES):
-        return Hdf5Store(file, group)
+        return Hdf5Store(file, group, index_cache)
     if name.endswith(ZARR_SUFFIXES) or is_zarr_directory(Path(file)):
         return ZarrStore(file, group)
+    if name.endswith(NPY_SUFFIXES):
+        return NpyStore(file)
     if not Path(file).exists():
         raise StoreNotFoundError(f"store must exist, got {file!r}; nothing lies at that path")
-    known = ", ".join((*HDF5_SUFFIXES, *ZARR_SUFFIXES))
+    known = ", ".join((*HDF5_SUFFIXES, *ZARR_SUFFIXES, *NPY_SUFFIXES))
     raise StoreFormatError(
         f"store must have a suffix that names its format ({known}), got {file!r}; rename it, or run oocload convert"
     )
 
 
-__all__ = ["HDF5_SUFFIXES", "ZARR_SUFFIXES", "Store", "open"]
+__all__ = ["HDF5_SUFFIXES", "NPY_SUFFIXES", "ZARR_SUFFIXES", "Paths", "Store", "is_glob", "open"]

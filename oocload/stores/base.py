@@ -6,18 +6,29 @@ A store moves array data in one place only, `read_rows`: the fallback through h5
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.errors import UnknownFieldError
-from oocload.layout import ChunkLocations, FieldLayout, ReadPath
+from oocload.errors import StoreFormatError, UnknownFieldError
+from oocload.layout import ChunkLocations, FieldLayout, FileStamp
 from oocload.units import format_bytes
+
+
+class Part(NamedTuple):
+    """Rows of a field that another store holds: ``start`` to ``stop`` are those of ``field`` from ``source_start``."""
+
+    start: int
+    stop: int
+    source_start: int
+    store: Store
+    field: FieldLayout
 
 
 class Store(ABC):
@@ -64,6 +75,21 @@ class Store(ABC):
     def close(self) -> None:
         """Close what is open; a second call does nothing."""
 
+    @abstractmethod
+    def check_unchanged(self) -> None:
+        """Raise where the file is not the one that was opened.
+
+        Raises
+        ------
+        StoreFormatError
+            If it was written to, replaced or removed.
+
+        """
+
+    def parts(self, name: str) -> tuple[Part, ...]:
+        """Return where the rows of a field lie that is made of fields of other stores; empty for any other."""
+        return ()
+
     def field(self, name: str) -> FieldLayout:
         """Return one field's layout.
 
@@ -104,7 +130,7 @@ def describe_fields(fields: Mapping[str, FieldLayout]) -> list[str]:
         return ["  (no fields)"]
     rows = [("field", "shape", "dtype", "size", "chunks", "codecs", "read path")]
     for f in fields.values():
-        chunks = "contiguous" if f.chunks is None else _shape(f.chunks)
+        chunks = _shape(f.chunks) if f.chunks else f"{len(f.pieces)} parts" if f.pieces else "contiguous"
         if f.shards is not None:
             chunks += f" in shards {_shape(f.shards)}"
         path = f.read_path if f.read_path == "direct" else f"{f.read_path}: {f.reason}"
@@ -118,10 +144,25 @@ def _shape(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape)) or "scalar"
 
 
-def unreadable(name: str, shape: tuple[int, ...], path: ReadPath, why: str) -> FieldLayout:
-    """Return the layout of a field that no batch can hold: it is shown, and refused when it is chosen."""
+def unreadable(name: str, shape: tuple[int, ...], why: str) -> FieldLayout:
+    """Return the layout of a field that cannot be read: it is shown, and refused when it is chosen."""
     objects = np.dtype(object)
-    return FieldLayout(name, shape, objects, objects, None, read_path=path, reason=f"unreadable: {why}")
+    return FieldLayout(name, shape, objects, objects, None, read_path="none", reason=why)
+
+
+def check_stamp(path: str, stamp: FileStamp) -> None:
+    """Raise where a file is not what it was when its stamp was taken."""
+    try:
+        now = FileStamp.of(os.stat(path))
+    except OSError as exc:
+        raise StoreFormatError(f"{path} is gone since it was opened: {exc}; open it anew") from exc
+    if now != stamp:
+        raise StoreFormatError(f"{path} has changed since it was opened; open it anew")
+
+
+def direct_path_enabled() -> bool:
+    """Whether fields may be read by our own code: an internal switch, for tests of the other paths."""
+    return os.environ.get("OOCLOAD_DIRECT_PATH") != "off"
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[np.generic]:

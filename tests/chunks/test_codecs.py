@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from oocload.chunks.codecs import DecodeError, decode
 from oocload.chunks.scratch import ALIGNMENT, Scratch
-from oocload.layout import Codec
+from oocload.layout import Codec, reason_against
 
 
 def shuffled(raw: bytes, item_bytes: int) -> bytes:
@@ -72,10 +72,18 @@ class TestCompressors:
                 run(encode(self.RAW), [Codec(name)], n_bytes)
 
 
-def test_two_compressors_in_a_row() -> None:
-    raw = bytes(range(200)) * 20
-    data = imagecodecs.zstd_encode(zlib.compress(raw))
-    assert run(data, [Codec("zlib"), Codec("zstd")], len(raw)) == raw
+@pytest.mark.parametrize(
+    ("codecs", "reason"),
+    [
+        ([Codec("zlib"), Codec("zstd")], "several compressors"),
+        ([Codec("zlib"), Codec("shuffle", item_bytes=4)], "shuffle in an unusual place"),
+        ([Codec("shuffle", item_bytes=4), Codec("shuffle", item_bytes=2)], "shuffle in an unusual place"),
+        ([Codec("szip")], "codec szip"),
+        ([Codec("shuffle", item_bytes=4), Codec("zlib"), Codec("crc32c")], ""),
+    ],
+)
+def test_chains_of_unknown_length_are_left_to_the_libraries(codecs: list[Codec], reason: str) -> None:
+    assert reason_against(tuple(codecs)) == reason
 
 
 def test_flipped_byte_under_crc32c() -> None:

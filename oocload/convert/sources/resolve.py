@@ -14,7 +14,7 @@ from oocload.convert.sources.arrays import SliceSource, slices_like_an_array
 from oocload.convert.sources.base import ArraySource, RowSource, SideBySide
 from oocload.convert.sources.batches import BatchSource
 from oocload.convert.sources.idx import IdxSource, is_idx
-from oocload.convert.sources.npy import NpySource, NpzSource, npz_members
+from oocload.convert.sources.npy import NpzSource, npz_members
 from oocload.convert.sources.store import StoreField
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError, UnknownFieldError
 from oocload.stores.base import Store
@@ -28,7 +28,8 @@ def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
     Parameters
     ----------
     source
-        A path, a mapping name → path or array, an array, a tuple ``(x, y)`` of arrays, or an iterable of batches.
+        A path, a glob or a list of paths of stores to join, a mapping name → path or array, an array, a tuple
+        ``(x, y)`` of arrays, or an iterable of batches.
     fields
         Of a store or ``.npz``: the names to take; None for all.
 
@@ -38,7 +39,7 @@ def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
         If it is none of these, is not there, or is damaged.
 
     """
-    if isinstance(source, str | os.PathLike | Store):
+    if isinstance(source, str | os.PathLike | Store) or _is_paths(source):
         return SideBySide(_arrays_of(source, fields))
     if fields is not None:
         raise InvalidArgumentError("fields must be left out unless the source is one file; choose when you pass it")
@@ -56,6 +57,10 @@ def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
     )
 
 
+def _is_paths(source: Any) -> bool:
+    return isinstance(source, list | tuple) and bool(source) and all(isinstance(p, str | os.PathLike) for p in source)
+
+
 def _one_array(name: str, value: Any) -> ArraySource:
     if isinstance(value, str | os.PathLike | Store):
         arrays = _arrays_of(value, None)
@@ -68,20 +73,20 @@ def _one_array(name: str, value: Any) -> ArraySource:
     return SliceSource(value if slices_like_an_array(value) else np.asarray(value))
 
 
-def _arrays_of(source: str | os.PathLike[str] | Store, fields: Sequence[str] | None) -> dict[str, ArraySource]:
-    """Return the arrays of one file."""
+def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> dict[str, ArraySource]:
+    """Return the arrays of one file, or of several joined."""
     if isinstance(source, Store):
         return _of_store(source, fields)
+    if not isinstance(source, str | os.PathLike) or stores.is_glob(source):
+        return _of_store(stores.open(source), fields)
     path, _, inner = os.fspath(source).partition("::")
     if not Path(path).exists():
         raise StoreNotFoundError(f"source must exist, got {path!r}; nothing lies at that path")
     name = path.lower().rstrip("/")
-    if name.endswith(".npy"):
-        return _choose({"x": lambda: NpySource(path)}, fields, path)
     if name.endswith(".npz"):
         members = {m: lambda m=m: NpzSource(path, m) for m in npz_members(path)}
         return _choose(members, [inner] if inner else fields, path)
-    if name.endswith((*stores.HDF5_SUFFIXES, *stores.ZARR_SUFFIXES)) or Path(path).is_dir():
+    if name.endswith((*stores.HDF5_SUFFIXES, *stores.ZARR_SUFFIXES, *stores.NPY_SUFFIXES)) or Path(path).is_dir():
         return _from_store_path(path, inner, fields)
     if is_idx(path):
         return _choose({"x": lambda: IdxSource(path)}, fields, path)
@@ -97,7 +102,7 @@ def _from_store_path(path: str, inner: str, fields: Sequence[str] | None) -> dic
 
 
 def _of_store(store: Store, fields: Sequence[str] | None) -> dict[str, ArraySource]:
-    names = fields if fields is not None else [n for n, f in store.fields.items() if f.shape]
+    names = fields if fields is not None else [n for n, f in store.fields.items() if f.shape and f.read_path != "none"]
     return {name: StoreField(store, store.field(name)) for name in names}
 
 

@@ -1,0 +1,170 @@
+"""Byte addresses of all chunks of one HDF5 dataset, and a cache of them on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from array import array
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from oocload.errors import StoreFormatError
+from oocload.layout import ByteRange, ChunkGrid, FileStamp
+
+_CACHE_VERSION = 1
+_DENSE_SHARE = 0.5  # from this share of chunks that were written, a table by chunk number is the smaller one
+
+
+class ChunkTable:
+    """Flat arrays of addresses: 16 bytes a chunk that was written, 24 where some were not, 4 more for filter masks.
+
+    Parameters
+    ----------
+    path
+        The file.
+    stamp
+        Of the file, when it was opened.
+    offsets, sizes
+        Of each chunk; an offset of -1 stands for a chunk that was never written.
+    masks
+        Filter mask of each, or None where no chunk has one.
+    numbers
+        Sorted numbers of the chunks that the arrays describe, or None where they describe all.
+
+    """
+
+    __slots__ = ("_masks", "_numbers", "_offsets", "_path", "_sizes", "stamp")
+
+    def __init__(
+        self,
+        path: str,
+        stamp: FileStamp | None,
+        offsets: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+        masks: NDArray[np.uint32] | None = None,
+        numbers: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._path = path
+        self.stamp = stamp
+        self._offsets = offsets
+        self._sizes = sizes
+        self._masks = masks
+        self._numbers = numbers
+
+    @classmethod
+    def contiguous(cls, path: str, stamp: FileStamp, offset: int | None, nbytes: int) -> Self:
+        """One range that holds the whole field; offset None where nothing was ever written."""
+        return cls(path, stamp, np.array([-1 if offset is None else offset], np.int64), np.array([nbytes], np.int64))
+
+    @classmethod
+    def chunked(cls, path: str, stamp: FileStamp, dataset: h5py.Dataset, grid: ChunkGrid) -> Self:
+        """Read the chunk index once; `get_chunk_info` in a loop would be quadratic (kerchunk#331)."""
+        corners, offsets, sizes, masks = array("q"), array("q"), array("q"), array("L")
+
+        def note(info: Any) -> None:
+            corners.extend(info.chunk_offset)
+            offsets.append(info.byte_offset)
+            sizes.append(info.size)
+            masks.append(info.filter_mask)
+
+        dataset.id.chunk_iter(note)
+        index = np.frombuffer(corners, np.int64).reshape(len(offsets), len(grid.chunks)) // np.array(grid.chunks)
+        inside = (index < np.array(grid.counts)).all(axis=1)  # a shrunk dataset may keep chunks beyond its shape
+        numbers = np.zeros(int(inside.sum()), np.int64)
+        for axis, count in enumerate(grid.counts):
+            numbers *= count
+            numbers += index[inside, axis]
+        order = np.argsort(numbers, kind="stable")
+        all_masks = np.array(masks, np.uint32)[inside][order] if any(masks) else None
+        table = cls(
+            path,
+            stamp,
+            np.array(offsets, np.int64)[inside][order],
+            np.array(sizes, np.int64)[inside][order],
+            all_masks,
+            numbers[order],
+        )
+        return table._densified(grid.n_chunks)
+
+    def _densified(self, n_chunks: int) -> Self:
+        """Return the table by chunk number where that is the smaller one."""
+        assert self._numbers is not None
+        if len(self._numbers) < _DENSE_SHARE * n_chunks:
+            return self
+        offsets, sizes = np.full(n_chunks, -1, np.int64), np.zeros(n_chunks, np.int64)
+        offsets[self._numbers], sizes[self._numbers] = self._offsets, self._sizes
+        masks = None
+        if self._masks is not None:
+            masks = np.zeros(n_chunks, np.uint32)
+            masks[self._numbers] = self._masks
+        return type(self)(self._path, self.stamp, offsets, sizes, masks)
+
+    def check_against_file(self, where: str) -> None:
+        """Raise where a chunk ends behind the end of the file."""
+        file_nbytes = os.stat(self._path).st_size
+        ends = np.where(self._offsets >= 0, self._offsets + self._sizes, 0)
+        if len(ends) and int(ends.max()) > file_nbytes:
+            place = int(ends.argmax())
+            chunk = place if self._numbers is None else int(self._numbers[place])
+            raise StoreFormatError(
+                f"{where}: chunk {chunk} ends at byte {int(ends[place])}, but {self._path} has {file_nbytes} bytes; "
+                "the file is truncated: copy or write it again"
+            )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the index holds."""
+        arrays = (self._offsets, self._sizes, self._masks, self._numbers)
+        return sum(a.nbytes for a in arrays if a is not None)
+
+    @property
+    def max_stored_nbytes(self) -> int | None:
+        """Size of the largest stored chunk."""
+        return int(self._sizes.max()) if len(self._sizes) else 0
+
+    def find(self, chunk: int) -> ByteRange | None:
+        """Return where a chunk's bytes lie, or None where it was never written."""
+        if self._numbers is not None:
+            place = int(np.searchsorted(self._numbers, chunk))
+            if place == len(self._numbers) or self._numbers[place] != chunk:
+                return None
+            chunk = place
+        offset = int(self._offsets[chunk])
+        if offset < 0:
+            return None
+        skipped = 0 if self._masks is None else int(self._masks[chunk])
+        return ByteRange(self._path, offset, int(self._sizes[chunk]), skipped)
+
+    def save(self, file: Path) -> None:
+        """Write the table to a file of a cache, whole or not at all."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"offsets": self._offsets, "sizes": self._sizes, "masks": self._masks, "numbers": self._numbers}
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
+            try:
+                np.savez(part, **{name: a for name, a in arrays.items() if a is not None})  # type: ignore[arg-type]
+                part.close()
+                os.replace(part.name, file)
+            except BaseException:
+                os.unlink(part.name)
+                raise
+
+    @classmethod
+    def load(cls, file: Path, path: str, stamp: FileStamp) -> Self | None:
+        """Return the table that a file of a cache holds, or None where there is none that can be read."""
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in arrays.files}
+            return cls(path, stamp, found["offsets"], found["sizes"], found.get("masks"), found.get("numbers"))
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+def cache_file(folder: Path, path: str, stamp: FileStamp, name: str) -> Path:
+    """Return the file of a cache that belongs to one dataset of one file, as it is now."""
+    key = repr((_CACHE_VERSION, path, tuple(stamp), name))
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"

@@ -1,0 +1,147 @@
+"""What h5py's metadata calls say about one dataset, as a layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from oocload.layout import Codec, FieldLayout, ReadPath, reason_against
+from oocload.stores.base import direct_path_enabled, native, unreadable
+
+# Registered filter numbers: https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
+_FILTER_NAMES = {
+    1: "deflate",
+    2: "shuffle",
+    3: "fletcher32",
+    4: "szip",
+    5: "nbit",
+    6: "scaleoffset",
+    307: "bzip2",
+    32000: "lzf",
+    32001: "blosc",
+    32004: "lz4h5",
+    32008: "bitshuffle",
+    32015: "zstd",
+    32026: "blosc2",
+}
+_BITSHUFFLE_COMPRESSORS = {0: "", 2: "lz4", 3: "zstd"}
+_DIRECT_KINDS = "biufcSVMm"
+
+
+class Found(NamedTuple):
+    """A name below a group, and the dataset behind it or why there is none."""
+
+    name: str
+    dataset: h5py.Dataset | None
+    problem: str = ""
+
+
+def walk(group: h5py.Group, prefix: str = "", seen: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Found]:
+    """Yield every dataset below a group, links followed, each group entered once per way down."""
+    info = h5py.h5o.get_info(group.id)
+    key = (info.fileno, info.addr)
+    if key in seen:
+        return
+    for name in group:
+        try:
+            item = group[name]
+        except (KeyError, OSError, RuntimeError) as exc:
+            yield Found(prefix + name, None, _describe_link(group, name, exc))
+            continue
+        if isinstance(item, h5py.Dataset):
+            yield Found(prefix + name, item)
+        elif isinstance(item, h5py.Group):
+            yield from walk(item, f"{prefix}{name}/", seen | {key})
+
+
+def _describe_link(group: h5py.Group, name: str, exc: Exception) -> str:
+    link = group.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        return f"its link to {link.path!r} in {link.filename!r} leads nowhere"
+    if isinstance(link, h5py.SoftLink):
+        return f"its link to {link.path!r} leads nowhere"
+    return f"it cannot be opened: {exc}"
+
+
+def describe(found: Found) -> FieldLayout:
+    """Return one dataset's layout; what h5py cannot describe is listed as unreadable, and stops nobody else."""
+    if found.dataset is None:
+        return unreadable(found.name, (), found.problem)
+    try:
+        return _describe(found.name, found.dataset)
+    except (TypeError, ValueError, OSError, RuntimeError) as exc:
+        return unreadable(found.name, (), f"h5py cannot describe it: {exc}")
+
+
+def _describe(name: str, dataset: h5py.Dataset) -> FieldLayout:
+    plist = dataset.id.get_create_plist()
+    codecs = tuple(_codec(plist.get_filter(i)) for i in range(plist.get_nfilters()))
+    stored = dataset.dtype
+    shape = dataset.shape if dataset.shape is not None else ()
+    reason = _reason_for_fallback(dataset, plist, codecs)
+    if shape and stored.subdtype is not None:  # items that are arrays: more axes
+        stored, more = stored.subdtype
+        shape = (*shape, *more)
+    path: ReadPath = "h5py" if reason else "direct"
+    return FieldLayout(
+        name=name,
+        shape=shape,
+        dtype=native(stored),
+        stored_dtype=stored,
+        chunks=dataset.chunks and (*dataset.chunks, *shape[dataset.ndim :]) if shape else None,
+        codecs=codecs,
+        read_path=path,
+        reason=reason,
+        fill=_fill(plist, stored) if path == "direct" else b"",
+        inline=path == "direct" and plist.get_layout() == h5py.h5d.COMPACT,
+    )
+
+
+def _fill(plist: Any, dtype: np.dtype[Any]) -> bytes:
+    value = np.zeros((), dtype)
+    plist.get_fill_value(value)
+    return value.tobytes()
+
+
+def _codec(entry: tuple[int, int, tuple[int, ...], bytes]) -> Codec:
+    number, _, values, _ = entry
+    name = _FILTER_NAMES.get(number, f"filter-{number}")
+    if name == "deflate":
+        return Codec(name, level=values[0])
+    if name == "shuffle":
+        return Codec(name, item_bytes=values[0])
+    if name == "bitshuffle" and len(values) > 2:
+        block, compressor = (*values[3:5], 0, 0)[:2]
+        variant = _BITSHUFFLE_COMPRESSORS.get(compressor, f"compressor-{compressor}")
+        return Codec(name, item_bytes=values[2], variant=variant, block_items=block)
+    return Codec(name)
+
+
+def _reason_for_fallback(dataset: h5py.Dataset, plist: Any, codecs: tuple[Codec, ...]) -> str:
+    """Return why h5py must read this dataset; empty when its bytes can be read directly."""
+    dtype = dataset.dtype
+    if dtype.hasobject:
+        return "items of variable length" if "vlen" in (dtype.metadata or {}) else "items that are objects"
+    if dtype.subdtype is not None:
+        return "items that are arrays"
+    if dtype.kind not in _DIRECT_KINDS or not dtype.itemsize:
+        return f"dtype {dtype.name}"
+    if not dataset.id.get_type().equal(h5py.h5t.py_create(dtype, logical=True)):
+        return f"stored type is not {dtype.name} bit for bit"
+    if not dataset.shape:
+        return "not an array of rows"
+    if not direct_path_enabled():
+        return "direct path switched off"
+    layout = plist.get_layout()
+    if layout == h5py.h5d.VIRTUAL:
+        return "virtual dataset"
+    if layout == h5py.h5d.CONTIGUOUS and plist.get_external_count():
+        return "raw data in external files"
+    if layout not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT, h5py.h5d.CHUNKED):
+        return "unknown layout"
+    if any(c.name == "bitshuffle" and (c.item_bytes < 1 or c.variant.startswith("comp")) for c in codecs):
+        return "bitshuffle of an unknown kind"
+    return reason_against(codecs)
