@@ -151,7 +151,13 @@ def _bitunshuffle(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> N
         bitunshuffle(data, codec.item_bytes, codec.variant, room, scratch)
         return
     _check_length("it", data, room)
-    imagecodecs.bitshuffle_decode(data, itemsize=codec.item_bytes, blocksize=codec.block_items, out=room)
+    whole = len(room) - len(room) % (8 * codec.item_bytes)  # items beyond a multiple of eight are stored as they are
+    if whole:
+        shuffled = memoryview(data)[:whole]  # of an array it would take the item size
+        imagecodecs.bitshuffle_decode(
+            shuffled, itemsize=codec.item_bytes, blocksize=codec.block_items, out=room[:whole]
+        )
+    room[whole:] = data[whole:]
 
 
 def _unlzma(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> None:

@@ -125,7 +125,7 @@ def _bitshuffle_blocks(data: Bytes, item_bytes: int, nbytes: int) -> tuple[int, 
         at += _START_NBYTES + size
     if at + nbytes - whole > len(view):
         raise FrameError("bitshuffle's blocks end too early")
-    return whole, block_nbytes, np.array(sizes, np.int64)
+    return whole, min(whole, block_nbytes), np.array(sizes, np.int64)  # no block of Blosc is larger than its data
 
 
 def _decode_block(data: Bytes, item_bytes: int, compressor: str, out: Bytes) -> None:

@@ -48,6 +48,8 @@ class Target:
 
     def put(self, at: int, rows: NDArray[Any]) -> None:
         """Copy C-contiguous rows to the places numbered from ``at``; converts the byte order if need be."""
+        if not len(rows):
+            return
         if self.index is None:
             place = self.field[self.first + at : self.first + at + len(rows)]
             if rows.dtype == place.dtype:

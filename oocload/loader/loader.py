@@ -256,7 +256,7 @@ class Loader:
         return {
             "store": self._store.fingerprint(self._form.names),
             "n_rows": o.grid.n_rows,
-            "block_rows": o.grid.block_rows,
+            "blocks": o.grid.fingerprint,
             "batch_size": o.batch_rows,
             "shuffle": o.shuffle,
             "seed": o.seed,
@@ -316,7 +316,7 @@ class Loader:
     def window_rows(self) -> int:
         """Rows of one window: the pool in which rows are shuffled."""
         o = self._runtime.options
-        return min(o.grid.n_rows, o.window_blocks * o.grid.block_rows)
+        return min(o.grid.n_rows, o.window_blocks * o.grid.mean_rows)
 
     @property
     def memory(self) -> int:
@@ -326,7 +326,7 @@ class Loader:
     def __repr__(self) -> str:
         o, r = self._runtime.options, self._runtime
         order = f"shuffled with seed {o.seed}" if o.shuffle else "in order"
-        window = f"{o.window_blocks} of {o.grid.n_blocks} blocks of {o.grid.block_rows} rows"
+        window = f"{o.window_blocks} of {o.grid.n_blocks} blocks of {o.grid.mean_rows} rows"
         if o.shuffle:
             nbytes = self.window_rows * self._setup.row_nbytes
             window += f", {format_bytes(nbytes)}; batch entropy {r.relative_entropy:.2f} of a uniform shuffle's"

@@ -294,8 +294,8 @@ def _plan_job(r: Resources, epoch: EpochPlan, number: int, root: NDArray[np.uint
     head_rows = epoch.head_rows(number)
     room, arrays = carve(root, r.fields, head_rows + n_rows, n_rows if epoch.options.shuffle else 0)
     plan = epoch.window(number, room)
-    sizes = [stop - start for start, stop in (r.grid.rows(int(b)) for b in plan.blocks)]
-    starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    first, after = r.grid.borders(plan.blocks)
+    starts = np.concatenate([[0], np.cumsum(after - first)])
     if plan.destinations is not None:
         plan.destinations[:] += head_rows
     return WindowJob(epoch, plan, arrays, starts)
@@ -303,7 +303,7 @@ def _plan_job(r: Resources, epoch: EpochPlan, number: int, root: NDArray[np.uint
 
 def _cut(job: WindowJob, r: Resources) -> list[tuple[WindowJob, int, int]]:
     """Cut a window into tasks of a few blocks each."""
-    block_nbytes = r.grid.block_rows * sum(f.row_nbytes for f in r.fields.values())
+    block_nbytes = r.grid.mean_rows * sum(f.row_nbytes for f in r.fields.values())
     step = max(1, _TASK_NBYTES // max(1, block_nbytes))
     n_blocks = len(job.plan.blocks)
     tasks = [(job, first, min(n_blocks, first + step)) for first in range(0, n_blocks, step)]
@@ -334,7 +334,8 @@ def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) ->
 
 def _read_blocks(job: WindowJob, first: int, last: int, r: Resources, scratch: Scratch) -> int:
     """Read blocks ``first`` to ``last`` of a window, all fields, to their places; return the bytes decoded."""
-    ranges = [r.grid.rows(int(b)) for b in job.plan.blocks[first:last]]
+    borders = r.grid.borders(job.plan.blocks[first:last])
+    ranges = list(zip(*(b.tolist() for b in borders), strict=True))
     index = None
     if job.plan.destinations is not None:
         index = job.plan.destinations[job.starts[first] : job.starts[last]]

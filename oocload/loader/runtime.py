@@ -16,7 +16,7 @@ from oocload.loader.budget import Budget, Costs, Fit, Wish, fit
 from oocload.loader.pipeline import Pipeline, Resources
 from oocload.loader.slabs import SlabPool, slab_nbytes
 from oocload.loader.stats import Stats
-from oocload.plan.blocks import BlockGrid, amplification, choose_block_rows
+from oocload.plan.blocks import BlockGrid, FieldRows, amplification, lay_blocks
 from oocload.plan.epoch import EpochPlan, PlanOptions, index_rows, slab_rows
 from oocload.plan.quality import (
     MIN_WINDOW_BLOCKS,
@@ -29,11 +29,7 @@ from oocload.plan.shuffle import Shuffle
 from oocload.stores.base import Store
 from oocload.units import format_bytes
 
-# A field of at most this size is held in memory whole where its chunks do not fit the blocks of the others. The
-# blocks, and so the order, depend on it: it must not depend on the ceiling.
-_MAX_RESIDENT_NBYTES = 64 * 2**20
 _UNSHUFFLED_WINDOW_NBYTES = 32 * 2**20
-_CHEAP_SHARE = 0.1  # a chunk of at most this share of the largest field's may be decoded again and again
 _WARN_AMPLIFICATION = 1.2
 
 
@@ -126,8 +122,7 @@ def settle(store: Store, setup: Setup) -> Runtime:
         raise InvalidArgumentError(
             f"batch_size must be at most the rows of the store, {n_rows}, got {setup.batch_size}; lower batch_size"
         )
-    resident, heights = _split_by_height(fields)
-    grid = BlockGrid(n_rows, choose_block_rows(heights, setup.row_nbytes, n_rows))
+    grid, resident = lay_blocks(n_rows, {name: FieldRows(f.row_nbytes, f.segments) for name, f in fields.items()})
     readers = {name: open_reader(store, f) for name, f in fields.items()}
     try:
         options = _plan_options(setup, grid)
@@ -147,42 +142,22 @@ def settle(store: Store, setup: Setup) -> Runtime:
     return runtime
 
 
-def _split_by_height(fields: Mapping[str, FieldLayout]) -> tuple[frozenset[str], list[int]]:
-    """Return the fields to hold in memory, and the chunk heights that blocks must be made of.
-
-    The largest field sets the height. A smaller one whose chunks do not fit is held in memory if it is small enough,
-    or read anyhow where decoding its chunks more than once costs next to nothing.
-    """
-    rigid = [f for f in fields.values() if f.rigid]
-    largest = max(fields.values(), key=lambda f: f.nbytes)
-    resident, heights = set(), []
-    for f in rigid:
-        height = min(f.chunk_rows, f.n_rows)
-        if f is largest or (largest.rigid and min(largest.chunk_rows, f.n_rows) % height == 0):
-            heights.append(height)
-        elif f.nbytes <= _MAX_RESIDENT_NBYTES:
-            resident.add(f.name)
-        elif not largest.rigid or height * f.row_nbytes > _CHEAP_SHARE * largest.chunk_nbytes:
-            heights.append(height)
-    return frozenset(resident), heights
-
-
 def _plan_options(setup: Setup, grid: BlockGrid, window_blocks: int = 1) -> PlanOptions:
     return PlanOptions(grid, setup.batch_size, window_blocks, bool(setup.shuffle), setup.seed, setup.drop_last)
 
 
 def _wish(setup: Setup, grid: BlockGrid) -> Wish:
     """Return the window to wish for and the smallest that will do, in blocks."""
-    least = smallest_window_blocks(grid.n_blocks, grid.block_rows, setup.batch_size)
+    least = smallest_window_blocks(grid.n_blocks, grid.mean_rows, setup.batch_size)
     asked = setup.window_blocks
     if asked is None and isinstance(setup.shuffle, Shuffle) and setup.shuffle.window_rows is not None:
-        asked = min(grid.n_blocks, max(least, -(-setup.shuffle.window_rows // grid.block_rows)))
+        asked = min(grid.n_blocks, max(least, -(-setup.shuffle.window_rows // grid.mean_rows)))
     if asked is not None:
         return Wish(asked, asked, asked)
     if setup.shuffle:
-        wished = default_window_blocks(grid.n_blocks, grid.block_rows, setup.row_nbytes, setup.batch_size)
+        wished = default_window_blocks(grid.n_blocks, grid.mean_rows, setup.row_nbytes, setup.batch_size)
         return Wish(wished, max(least, min(wished, MIN_WINDOW_BLOCKS)), least)
-    blocks = _UNSHUFFLED_WINDOW_NBYTES // max(1, grid.block_rows * setup.row_nbytes)
+    blocks = _UNSHUFFLED_WINDOW_NBYTES // max(1, grid.mean_rows * setup.row_nbytes)
     return Wish(min(grid.n_blocks, max(least, blocks)), least, least)
 
 
@@ -193,7 +168,7 @@ def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader
             needs[buffer] = max(needs.get(buffer, 0), n_bytes)
     held = sum(setup.fields[n].nbytes if n in resident else r.held_nbytes for n, r in readers.items())
     grid = options.grid
-    order = 2 * 8 * grid.n_blocks if options.shuffle else 8 * grid.n_blocks
+    order = 4 * 8 * grid.n_blocks  # the blocks' order, and their sizes while windows are cut from it
 
     def slab(blocks: int) -> int:
         window = replace(options, window_blocks=blocks)
@@ -204,15 +179,16 @@ def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader
 
 def _warn_of_amplification(fields: Mapping[str, FieldLayout], resident: frozenset[str], grid: BlockGrid) -> None:
     factors = {
-        name: amplification(grid, f.chunk_rows)
+        name: amplification(grid, f.segments)
         for name, f in fields.items()
-        if f.rigid and name not in resident and f.nbytes
+        if any(s.height for s in f.segments) and name not in resident and f.nbytes
     }
     more = sum((factor - 1) * fields[name].nbytes for name, factor in factors.items())
     if more > (_WARN_AMPLIFICATION - 1) * sum(f.nbytes for f in fields.values()):
         name = max(factors, key=lambda n: (factors[n] - 1) * fields[n].nbytes)
+        height = max(s.height for s in fields[name].segments)
         warnings.warn(
-            f"field {name!r} has chunks of {fields[name].chunk_rows} rows, which do not fit blocks of "
+            f"field {name!r} has chunks of {height} rows, which do not fit blocks of "
             f"{grid.block_rows} rows: each is decoded {factors[name]:.1f} times an epoch; oocload convert gives all "
             "fields chunks that fit",
             ReadAmplificationWarning,
@@ -230,7 +206,7 @@ def _warn_of_small_window(runtime: Runtime, setup: Setup) -> None:
         and blocks < min(MIN_WINDOW_BLOCKS, options.grid.n_blocks)
         and runtime.relative_entropy < POOR_ENTROPY
     ):
-        nbytes = blocks * options.grid.block_rows * setup.row_nbytes
+        nbytes = blocks * options.grid.mean_rows * setup.row_nbytes
         warnings.warn(
             f"the window has {blocks} blocks only ({format_bytes(nbytes)}), so rows mix poorly (batch entropy "
             f"{runtime.relative_entropy:.2f} of a uniform shuffle's); raise memory=, or run oocload convert to a "

@@ -101,26 +101,21 @@ class EpochPlan:
         return permutation(o.grid.n_blocks, o.seed, self.epoch, BLOCKS)
 
     @cached_property
-    def _short_window(self) -> int:
-        """The window that holds the short last block."""
+    def _starts(self) -> NDArray[np.int64]:
+        """The position of each window's first row, and of the row after the last."""
         o = self.options
-        place = int(np.flatnonzero(self.block_order == o.grid.n_blocks - 1)[0])
-        return place // o.window_blocks
+        starts, stops = o.grid.borders(self.block_order)
+        stops -= starts
+        rows = np.add.reduceat(stops, np.arange(0, o.grid.n_blocks, o.window_blocks))
+        return np.concatenate([[0], np.cumsum(rows)])
 
     def window_start(self, window: int) -> int:
         """Return the position of a window's first row."""
-        o = self.options
-        if window >= self.n_windows:
-            return o.grid.n_rows
-        rows = window * o.window_blocks * o.grid.block_rows
-        return rows - (o.grid.missing_rows if window > self._short_window else 0)
+        return int(self._starts[min(window, self.n_windows)])
 
     def window_of(self, position: int) -> int:
-        """Return the window that holds a position; O(1)."""
-        o = self.options
-        full = o.window_blocks * o.grid.block_rows
-        window = min(position // full, self.n_windows - 1)
-        return window + 1 if window + 1 < self.n_windows and position >= self.window_start(window + 1) else window
+        """Return the window that holds a position."""
+        return int(np.searchsorted(self._starts, position, side="right")) - 1
 
     def first_window(self, batch: int) -> int:
         """Return the window in which a batch begins."""
@@ -170,7 +165,8 @@ class EpochPlan:
 
     def _window_rows(self, window: int) -> NDArray[np.int64]:
         plan = self.window(window)
-        sources = np.concatenate([np.arange(*self.options.grid.rows(int(b))) for b in plan.blocks])
+        borders = zip(*self.options.grid.borders(plan.blocks), strict=True)
+        sources = np.concatenate([np.arange(start, stop) for start, stop in borders])
         if plan.destinations is None:
             return sources
         rows = np.empty_like(sources)
@@ -186,15 +182,15 @@ def count_batches(options: PlanOptions) -> int:
 
 def slab_rows(options: PlanOptions) -> int:
     """Return the rows that the largest slab holds: one window and the head of a batch before it."""
-    full = min(options.grid.n_rows, options.window_blocks * options.grid.block_rows)
+    full = options.grid.most_rows(options.window_blocks)
     one_window = options.grid.n_blocks <= options.window_blocks
-    aligned = full % options.batch_rows == 0 and options.grid.missing_rows == 0
+    aligned = full % options.batch_rows == 0 and options.grid.even
     return full if one_window or aligned else full + options.batch_rows - 1
 
 
 def index_rows(options: PlanOptions) -> int:
     """Return the rows whose destinations the largest window has to keep."""
-    return min(options.grid.n_rows, options.window_blocks * options.grid.block_rows) if options.shuffle else 0
+    return options.grid.most_rows(options.window_blocks) if options.shuffle else 0
 
 
 def windows_from(options: PlanOptions, epoch: int, batch: int, endless: bool) -> Iterator[tuple[EpochPlan, int]]:

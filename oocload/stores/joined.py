@@ -114,7 +114,8 @@ class JoinedStore(Store):
 
     def _join(self, name: str) -> FieldLayout:
         """Return the layout of a joined field; one that the parts do not agree on is listed as unreadable."""
-        start, parts = 0, []
+        start = 0
+        parts: list[Part] = []
         for store in self._stores:
             field = store.fields.get(name)
             problem = _problem(field, parts[0].field if parts else field)

@@ -64,8 +64,9 @@ class NpyStore(Store):
             raise ChunkError(f"{self.address}, field {name!r}, rows {start} to {stop}: {exc}") from exc
         if not field.nbytes:
             return np.empty((stop - start, *field.row_shape), field.dtype)
-        order = "F" if self._fortran else "C"
-        whole = np.memmap(self._path, field.stored_dtype, "r", self._offset, field.shape, order=order)
+        shape = field.shape[::-1] if self._fortran else field.shape
+        stored = np.memmap(self._path, field.stored_dtype, "r", self._offset, shape)
+        whole = stored.T if self._fortran else stored
         return np.array(whole[start:stop], dtype=field.dtype, order="C")
 
     def check_unchanged(self) -> None:

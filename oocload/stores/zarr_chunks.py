@@ -26,7 +26,10 @@ _MISSING = 2**64 - 1
 class Objects(Protocol):
     """The objects of a Zarr hierarchy, by key."""
 
-    stamp: FileStamp | None
+    @property
+    def stamp(self) -> FileStamp | None:
+        """The stamp of the one file that holds all objects, or None where they have files of their own."""
+        ...
 
     def find(self, key: str) -> ByteRange | None:
         """Return where an object's bytes lie, or None where there is none."""

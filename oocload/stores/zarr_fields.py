@@ -82,8 +82,9 @@ def _describe(name: str, array: zarr.Array[Any], unsuited: str) -> FieldLayout:
 
 def _fill(array: zarr.Array[Any], stored: np.dtype[Any]) -> bytes:
     value = array.fill_value
-    if value is None:
-        return np.zeros((), stored).tobytes()
+    if value is None:  # Zarr v2 without one: what zarr-python takes
+        metadata: Any = array.metadata
+        value = metadata.dtype.default_scalar()
     return np.asarray(value).astype(stored).tobytes()
 
 
@@ -123,7 +124,8 @@ def _describe_v3(meta: Mapping[str, Any], dtype: np.dtype[Any]) -> _Chunks:
         config = chain[0]["configuration"]
         reason = _reason_for_unusual_shards(chain, config)
         chain = [config_of(c) for c in config["codecs"]]
-    stored, axes, codecs = dtype, tuple(range(len(meta["shape"]))), []
+    stored, axes = dtype, tuple(range(len(meta["shape"])))
+    codecs: list[Codec] = []
     for config in chain:
         name, options = config["name"], config.get("configuration", {})
         if name == "bytes":

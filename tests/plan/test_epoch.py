@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.epoch import EpochPlan, PlanOptions, count_batches, slab_rows, windows_from
+from tests.plan.test_blocks import grids
 
 
 @st.composite
 def options(draw: st.DrawFn) -> PlanOptions:
-    n_rows = draw(st.integers(1, 400))
-    grid = BlockGrid(n_rows, draw(st.integers(1, n_rows)))
-    batch_rows = draw(st.integers(1, n_rows))
-    least = min(grid.n_blocks, -(-batch_rows // grid.block_rows))
+    grid = draw(grids(max_rows=400))
+    batch_rows = draw(st.integers(1, grid.n_rows))
+    least = min(grid.n_blocks, -(-batch_rows // grid.mean_rows))
     return PlanOptions(
         grid=grid,
         batch_rows=batch_rows,
