@@ -8,7 +8,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -66,10 +66,12 @@ def interleaved(
             began = time.perf_counter()
             n_rows = run()
             rates[name].append(n_rows / (time.perf_counter() - began))
-    return {
-        name: {"median": statistics.median(r), "low": min(r), "high": max(r), "runs": len(r)}
-        for name, r in rates.items()
-    }
+    return {name: spread(r) for name, r in rates.items()}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return the median of repeated measurements, the lowest, the highest, and how many there are."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values), "runs": len(values)}
 
 
 def save(path: str | None, result: Mapping[str, Any]) -> None:

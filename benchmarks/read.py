@@ -14,7 +14,7 @@ read by, in one run and in turn (a column takes the faster where a library has t
 - ``shuffled``     oocload, ``shuffle=True``, default window, whose relative entropy stands in the last column.
 
 The page cache is warm. ``--cold`` drops each raw layout's pages before every run instead, and compares memmap, oocload
-and a plain reading of the files. Every reader's bytes are checked before anything is timed.
+and a plain reading of the files on all cores. Every reader's bytes are checked before anything is timed.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def measure_cold(stored: Stored, effort: Effort) -> dict[str, Any]:
         left.append(cold.resident_share(stored.path))
 
     def read_files() -> int:
-        cold.read_files(stored.path)
+        cold.read_files(stored.path, machine.n_cores())
         return len(stored.array)
 
     with ExitStack() as stack:

@@ -118,6 +118,8 @@ class FieldLayout:
         The array's axes in the order in which the items of a chunk vary, slowest first; None for C order.
     pieces
         Where the rows lie in several pieces of storage (files joined, virtual datasets), each with chunks of its own.
+    payload_nbytes
+        Of items that are Python objects (text or arrays of variable length): bytes behind one of them, on average.
     inline
         Whether the rows lie in the file's metadata (HDF5 compact); they are held in memory.
 
@@ -135,6 +137,7 @@ class FieldLayout:
     shards: tuple[int, ...] | None = None
     axes: tuple[int, ...] | None = None
     pieces: tuple[Segment, ...] = ()
+    payload_nbytes: int = 0
     inline: bool = False
 
     @property
@@ -150,7 +153,7 @@ class FieldLayout:
     @property
     def row_nbytes(self) -> int:
         """Bytes of one delivered row."""
-        return prod(self.row_shape) * self.dtype.itemsize
+        return prod(self.row_shape) * (self.dtype.itemsize + self.payload_nbytes)
 
     @property
     def nbytes(self) -> int:

@@ -50,6 +50,12 @@ class Target:
         """Copy C-contiguous rows to the places numbered from ``at``; converts the byte order if need be."""
         if not len(rows):
             return
+        if rows.dtype.hasobject:
+            start = self.first + at
+            self.field[slice(start, start + len(rows)) if self.index is None else self.index[at : at + len(rows)]] = (
+                rows
+            )
+            return
         if self.index is None:
             place = self.field[self.first + at : self.first + at + len(rows)]
             if rows.dtype == place.dtype:

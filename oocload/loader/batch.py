@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from oocload.errors import InvalidArgumentError, StoreFormatError
 from oocload.layout import FieldLayout
 from oocload.stores.base import Store
+
+_ROWS_WEIGHED = 64
+_OBJECT_NBYTES = 64  # what Python adds to the bytes of a string or an array's items
 
 Part = str | tuple[str, ...]
 """One place of a batch: a field's name (an array), or several (a dict of arrays)."""
@@ -102,7 +106,7 @@ def check_fields(store: Store, names: Sequence[str]) -> dict[str, FieldLayout]:
     InvalidArgumentError
         If they differ in length.
     StoreFormatError
-        If one holds Python objects or is no array, or there are no rows.
+        If one cannot be read or is no array, or there are no rows.
 
     """
     fields = {name: store.field(name) for name in names}
@@ -110,11 +114,6 @@ def check_fields(store: Store, names: Sequence[str]) -> dict[str, FieldLayout]:
         if f.read_path == "none":
             raise StoreFormatError(
                 f"field {name!r} of {store.address} cannot be read: {f.reason}; choose other fields with x= and y="
-            )
-        if f.dtype.hasobject:
-            raise StoreFormatError(
-                f"field {name!r} of {store.address} has dtype object ({f.reason or 'variable-length items'}), which no "
-                "batch array can hold; choose other fields with x= and y="
             )
         if not f.shape:
             raise StoreFormatError(f"field {name!r} of {store.address} must be an array of rows, and is a scalar")
@@ -124,4 +123,11 @@ def check_fields(store: Store, names: Sequence[str]) -> dict[str, FieldLayout]:
         raise InvalidArgumentError(f"chosen fields must have the same number of rows: {shown}; choose with x= and y=")
     if not next(iter(lengths.values())):
         raise StoreFormatError(f"store must hold at least one row, and {store.address} has none")
-    return fields
+    return {name: _weighed(store, f) if f.dtype.hasobject else f for name, f in fields.items()}
+
+
+def _weighed(store: Store, field: FieldLayout) -> FieldLayout:
+    """Return the layout of a field of Python objects with what they weigh, by the first rows."""
+    items = store.read_rows(field.name, 0, min(field.n_rows, _ROWS_WEIGHED)).ravel()
+    weights = [item.nbytes if isinstance(item, np.ndarray) else len(item) if item else 0 for item in items]
+    return replace(field, payload_nbytes=_OBJECT_NBYTES + sum(weights) // max(1, len(weights)))

@@ -212,10 +212,6 @@ class TestForms:
         ):
             self.one(path, x="middle")
 
-    def test_object_dtype(self, path: Path) -> None:
-        with pytest.raises(StoreFormatError, match="field 'text' of .* has dtype object"):
-            self.one(path, x="text")
-
     def test_scalar(self, path: Path) -> None:
         with pytest.raises(StoreFormatError, match="field 'scalar' of .* must be an array of rows, and is a scalar"):
             self.one(path, x="scalar")

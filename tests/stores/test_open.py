@@ -36,9 +36,9 @@ def test_shows_zarr_shards_and_versions(tmp_path: Path) -> None:
 
 
 def test_says_why_a_field_is_not_read_directly(make_store: Callable[..., Path]) -> None:
-    store = oocload.open(make_store(fletcher32=True))
-    assert (store.fields["x"].read_path, store.fields["x"].reason) == ("h5py", "filter fletcher32")
-    assert "h5py: filter fletcher32" in repr(store)
+    store = oocload.open(make_store(scaleoffset=0))
+    assert (store.fields["x"].read_path, store.fields["x"].reason) == ("h5py", "codec scaleoffset")
+    assert "h5py: codec scaleoffset" in repr(store)
 
 
 def test_opens_a_group_inside_a_file(tmp_path: Path) -> None:
@@ -84,7 +84,11 @@ def test_an_unreadable_field_stops_nobody_else(tmp_path: Path) -> None:
         group.create_array("text", shape=(10,), dtype=str)
     with oocload.Loader(tmp_path / "s.zarr", 5, x="x", shuffle=False) as loader:
         assert next(iter(loader)).tolist() == [0, 1, 2, 3, 4]
-    with pytest.raises(StoreFormatError, match=r"field 'text' of .* has dtype object \(.*\), which no batch array can"):
+    metadata = tmp_path / "s.zarr" / "text" / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"string"', '"a type of the future"'))
+    with oocload.Loader(tmp_path / "s.zarr", 5, x="x", shuffle=False) as loader:
+        assert next(iter(loader)).tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(StoreFormatError, match=r"field 'text' of .* cannot be read: zarr cannot describe it: .*future"):
         oocload.Loader(tmp_path / "s.zarr", 5, x="text")
 
 
@@ -107,7 +111,7 @@ def test_reads_the_corpus_as_h5py_does(corpus: list[Path]) -> None:
     for path in corpus:
         store = oocload.open(path)
         for name, field in store.fields.items():
-            if not field.shape or not field.n_rows or field.dtype.hasobject:
+            if not field.shape or not field.n_rows:
                 continue
             with oocload.Loader(path, max(1, field.n_rows // 3), x=name, shuffle=False) as loader:
                 got = np.concatenate([np.array(x) for x in loader])
@@ -137,7 +141,7 @@ def test_zip_store_and_lone_array(tmp_path: Path) -> None:
     with zarr.storage.ZipStore(tmp_path / "z.zarr.zip", mode="w") as zipped:
         zarr.open_group(zipped, mode="w").create_array("a", data=rows, chunks=(7, 6))
     zarr.create_array(tmp_path / "lone.zarr", data=rows, chunks=(7, 6))
-    for name, path, field in (("z.zarr.zip", "zarr (zip store)", "a"), ("lone.zarr", "direct", "x")):
+    for name, path, field in (("z.zarr.zip", "direct", "a"), ("lone.zarr", "direct", "x")):
         with oocload.Loader(tmp_path / name, 9, x=field, shuffle=False) as loader:
             assert np.array_equal(np.concatenate([x.copy() for x in loader]), rows)
             assert loader.stats.paths == {field: path}
@@ -179,7 +183,7 @@ def test_truncated_hdf5(make_store: Callable[..., Path]) -> None:
 
 
 def test_not_a_path() -> None:
-    with pytest.raises(oocload.InvalidArgumentError, match="store must be a path, got 7"):
+    with pytest.raises(oocload.InvalidArgumentError, match="store must be a path, a glob or a list of paths, got 7"):
         oocload.open(7)  # type: ignore[arg-type]
 
 
