@@ -120,7 +120,10 @@ def cold_contenders(stored: Stored, gather_s: float, stack: ExitStack) -> dict[s
     contenders: dict[str, Contender] = {}
     if map_rows(stored.path) is not None:
         # Mapped anew in each pass: pages that are mapped cannot be dropped.
-        contenders["memmap"] = Gather(partial(map_rows, stored.path), stored.dataset.batch_rows, getitem, gather_s)
+        opened, batch_rows = partial(map_rows, stored.path), stored.dataset.batch_rows
+        contenders["memmap"] = Gather(opened, batch_rows, getitem, gather_s)
+        # Later batches find pages that the kernel read ahead; in a file far larger than memory they would be gone.
+        contenders["memmap first batch"] = Gather(opened, batch_rows, getitem, seconds=0)
     for name, shuffle in (("sequential", False), ("shuffled", True)):
         contenders[name] = LoaderReader(stack.enter_context(stored.loader(shuffle)))
     return contenders

@@ -63,7 +63,9 @@ class Runtime:
         setup: Setup,
         resident: frozenset[str],
         readers: Mapping[str, FieldReader],
+        store: Store,
     ) -> None:
+        self._store = store
         self.pid = os.getpid()
         self.options = options
         self.fit = fitted
@@ -87,7 +89,15 @@ class Runtime:
             self.budget.take("resident" if name in resident else "index", reader.held_nbytes)
 
     def open_pipeline(self, source: Iterator[tuple[EpochPlan, int]], ahead: int) -> Pipeline:
-        """Start threads that decode windows."""
+        """Start threads that decode windows.
+
+        Raises
+        ------
+        StoreFormatError
+            If the store is not the one that was opened.
+
+        """
+        self._store.check_unchanged()
         pipeline = Pipeline(self._resources, source, ahead)
         self._pipelines.add(pipeline)
         return pipeline
@@ -136,7 +146,7 @@ def settle(store: Store, setup: Setup) -> Runtime:
         for reader in readers.values():
             reader.close()
         raise
-    runtime = Runtime(options, fitted, ceiling, setup, resident, readers)
+    runtime = Runtime(options, fitted, ceiling, setup, resident, readers, store)
     _warn_of_amplification(fields, resident, grid)
     _warn_of_small_window(runtime, setup)
     return runtime

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from oocload.forks import renew_in_child
 from oocload.layout import ChunkLocations, FileStamp
 from oocload.stores.base import Store, check_stamp
 from oocload.stores.zarr_chunks import ChunkObjects, DirectoryObjects, Objects, Shards, ZipObjects, zip_unsuited
-from oocload.stores.zarr_fields import config_of, describe, one_line
+from oocload.stores.zarr_fields import config_of, describe
+from oocload.stores.zarr_members import Member, members, members_one_by_one, one_line, paths_of_metadata
 
 
 class ZarrStore(Store):
@@ -50,24 +50,25 @@ class ZarrStore(Store):
         self._path = os.path.abspath(path)  # so that a change of folder, or another process, finds it
         self._lock = threading.RLock()
         renew_in_child(self)
-        node = _open_node(self._path, self._group, self.address)
-        self._arrays: dict[str, zarr.Array[Any]] | None = self._list(node)
-        self.format = f"Zarr v{node.metadata.zarr_format}"
         self._is_directory = Path(self._path).is_dir()
+        self._members: dict[str, Member] | None = self._list()
+        versions = sorted({str(m.array.metadata.zarr_format) for m in self._members.values() if m.array is not None})
+        self.format = f"Zarr v{' and v'.join(versions)}" if versions else "Zarr"
         unsuited = "" if self._is_directory else zip_unsuited(self._path)
-        self.fields = {name: describe(name, a, unsuited) for name, a in sorted(self._arrays.items())}
+        self.fields = {name: describe(name, m, unsuited) for name, m in sorted(self._members.items())}
         self._stamps = self._take_stamps()
 
     def locate(self, name: str) -> ChunkLocations:
         """Return where the chunks of a field lie; shard indexes are read when they are first needed."""
         field = self.field(name)
-        array = self._opened()[name]
+        member = self._opened()[name]
         objects: Objects
         if self._is_directory:
-            objects = DirectoryObjects(os.path.join(self._path, array.path))
+            objects = DirectoryObjects(os.path.join(self._path, member.path))
         else:
-            objects = ZipObjects(self._path, array.path)
-        metadata: Any = array.metadata
+            objects = ZipObjects(self._path, member.path)
+        assert member.array is not None
+        metadata: Any = member.array.metadata
         if field.shards is None:
             return ChunkObjects(objects, metadata.encode_chunk_key, field)
         sharding = config_of(metadata.to_dict()["codecs"][0])["configuration"]
@@ -77,7 +78,11 @@ class ZarrStore(Store):
         """Read rows with zarr."""
         try:
             self.check_unchanged()
-            rows = self._opened()[name][start:stop]
+            member = self._opened()[name]
+            assert member.array is not None
+            rows: Any = member.array[start:stop]
+            if member.dtype is not None:
+                rows = rows.view(member.dtype)
         except Exception as exc:  # zarr's codecs raise errors of many unrelated types
             raise ChunkError(f"{self.address}, field {name!r}, rows {start} to {stop}: {exc}") from exc
         return np.asarray(rows, dtype=self.fields[name].dtype)
@@ -90,9 +95,10 @@ class ZarrStore(Store):
     def close(self) -> None:
         """Drop the arrays; a later read opens them again."""
         with self._lock:
-            for array in (self._arrays or {}).values():
-                array.store.close()
-            self._arrays = None
+            for member in (self._members or {}).values():
+                if member.array is not None:
+                    member.array.store.close()
+            self._members = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._path, self._group)
@@ -101,25 +107,26 @@ class ZarrStore(Store):
         """Return the stamps of the files that say what the arrays are."""
         if not self._is_directory:
             return {self._path: FileStamp.of(os.stat(self._path))}
-        stamps = {}
-        for array in (self._arrays or {}).values():
-            for name in ("zarr.json", ".zarray"):
-                path = os.path.join(self._path, array.path, name)
-                if os.path.exists(path):
-                    stamps[path] = FileStamp.of(os.stat(path))
-        return stamps
+        files = paths_of_metadata(self._path, self._members or {})
+        return {file: FileStamp.of(os.stat(file)) for file in files}
 
-    def _opened(self) -> dict[str, zarr.Array[Any]]:
+    def _opened(self) -> dict[str, Member]:
         with self._lock:
-            if self._arrays is None:
-                self._arrays = self._list(_open_node(self._path, self._group, self.address))
-            return self._arrays
+            if self._members is None:
+                self._members = self._list()
+            return self._members
 
-    def _list(self, node: Any) -> dict[str, zarr.Array[Any]]:
+    def _list(self) -> dict[str, Member]:
         try:
-            return dict(_members(node))
-        except Exception as exc:  # damaged metadata of a member, in as many ways as zarr has
-            raise StoreFormatError(f"{self.address} has metadata that zarr cannot read: {one_line(exc)}") from exc
+            return members(_open_node(self._path, self._group, self.address))
+        except (StoreNotFoundError, UnknownFieldError):
+            raise
+        except Exception as exc:  # damaged or unknown metadata of a member, in as many ways as zarr has
+            found = members_one_by_one(self._path, self._group) if self._is_directory else {}
+            if any(m.array is not None for m in found.values()):
+                return found
+            problem = exc if isinstance(exc, StoreFormatError) else f"zarr cannot read its metadata: {one_line(exc)}"
+            raise StoreFormatError(f"{self.address} must be a Zarr store: {problem}") from exc
 
 
 def _open_node(path: str, group: str, shown: str) -> Any:
@@ -133,15 +140,6 @@ def _open_node(path: str, group: str, shown: str) -> Any:
         return root[group]  # type: ignore[index]
     except KeyError as exc:
         raise UnknownFieldError(f"group {group!r} must be in {shown}, and is not") from exc
-
-
-def _members(node: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, zarr.Array):
-        yield "x", node
-        return
-    for name, member in node.members(max_depth=None):
-        if isinstance(member, zarr.Array):
-            yield name, member
 
 
 def is_zarr_directory(path: Path) -> bool:

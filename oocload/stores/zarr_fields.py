@@ -10,6 +10,7 @@ import zarr
 
 from oocload.layout import Codec, FieldLayout, ReadPath, reason_against
 from oocload.stores.base import direct_path_enabled, native, unreadable
+from oocload.stores.zarr_members import Member, one_line
 
 _DIRECT_V3 = {"gzip", "zstd", "blosc", "crc32c"}
 _DIRECT_V2 = {"zlib", "gzip", "zstd", "blosc", "bz2", "lz4", "lzma", "shuffle", "delta"}
@@ -17,26 +18,23 @@ _DIRECT_KINDS = "biufcSUVMm"
 _LZMA_CONTAINERS = (1, 2)  # xz, alone; a raw stream does not say how it was made
 
 
-def describe(name: str, array: zarr.Array[Any], unsuited: str) -> FieldLayout:
+def describe(name: str, member: Member, unsuited: str) -> FieldLayout:
     """Return one array's layout; what cannot be described is listed as unreadable, and stops nobody else.
 
     Parameters
     ----------
-    name, array
+    name, member
         The field.
     unsuited
         Why nothing of its store is read directly, or empty.
 
     """
+    if member.array is None:
+        return unreadable(name, (), member.problem)
     try:
-        return _describe(name, array, unsuited)
+        return _describe(name, member.array, unsuited, member.dtype)
     except Exception as exc:  # data types that have no NumPy form, codecs that are not installed
         return unreadable(name, (), f"zarr cannot describe it: {one_line(exc)}")
-
-
-def one_line(exc: BaseException) -> str:
-    """Return an exception as one line of text."""
-    return f"{type(exc).__name__}: {' '.join(str(exc).split())}"
 
 
 def config_of(codec: Any) -> Any:
@@ -48,7 +46,7 @@ def config_of(codec: Any) -> Any:
     return codec.to_dict()
 
 
-def _describe(name: str, array: zarr.Array[Any], unsuited: str) -> FieldLayout:
+def _describe(name: str, array: zarr.Array[Any], unsuited: str, extension: np.dtype[Any] | None) -> FieldLayout:
     meta: Mapping[str, Any] = array.metadata.to_dict()
     dtype = np.dtype(array.dtype)
     if dtype.hasobject:
@@ -63,6 +61,11 @@ def _describe(name: str, array: zarr.Array[Any], unsuited: str) -> FieldLayout:
         reason = "not an array of rows"
     elif not direct_path_enabled():
         reason = "direct path switched off"
+    fill = b"" if dtype.hasobject else _fill(array, stored)
+    if extension is not None:
+        if stored.byteorder == ">":
+            reason = f"dtype {extension.name}, big-endian"
+        stored = extension
     reason = reason or reason_against(codecs) or unsuited
     path: ReadPath = "zarr" if reason else "direct"
     return FieldLayout(
@@ -74,7 +77,7 @@ def _describe(name: str, array: zarr.Array[Any], unsuited: str) -> FieldLayout:
         codecs=codecs,
         read_path=path,
         reason=reason,
-        fill=_fill(array, stored) if path == "direct" else b"",
+        fill=fill if path == "direct" else b"",
         shards=array.shards,
         axes=None if axes == tuple(range(len(axes))) else axes,
     )
