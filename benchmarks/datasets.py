@@ -88,8 +88,12 @@ def make_features(n_rows: int, width: int) -> np.ndarray:
 
 
 def _three_digits(values: np.ndarray) -> np.ndarray:
-    unit = 10.0 ** (np.floor(np.log10(np.maximum(np.abs(values), 1e-9))) - 2)
-    return np.round(values / unit) * unit
+    """Round to a mantissa of 10 bits, as floats are before they are compressed (numcodecs' BitRound does so too).
+
+    Decimal rounding leaves every bit in use: shuffle and LZ4, which want zeros, save 5 to 10 % of it instead of half.
+    """
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + np.uint32(1 << 12)) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
 DATASETS = {

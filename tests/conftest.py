@@ -16,6 +16,7 @@ import zarr
 from hypothesis import HealthCheck, settings
 
 import oocload
+from oocload.stores.base import direct_path_enabled
 
 settings.register_profile(
     "oocload",
@@ -27,6 +28,14 @@ settings.register_profile(
 settings.load_profile("oocload")
 
 SHARED = Path(os.environ.get("OOCLOAD_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what looks at the direct path itself where that is switched off (OOCLOAD_DIRECT_PATH=off)."""
+    if not direct_path_enabled():
+        for item in items:
+            if item.get_closest_marker("direct"):
+                item.add_marker(pytest.mark.skip(reason="the direct path is switched off"))
 
 
 @pytest.fixture(autouse=True)

@@ -37,13 +37,26 @@ def test_granularity_benchmark(tmp_path: Path) -> None:
     assert [len(layout["sizes"]) for layout in result["results"]] == [5, 5, 5, 5]
 
 
+def test_read_benchmark_cold(tmp_path: Path) -> None:
+    arguments = ("--quick", "--cold", "--data", "images", "--only", "contiguous", "--dir", tmp_path)
+    assert "\n| HDF5 contiguous" in run("benchmarks/read.py", *arguments)
+
+
+def test_overheads_benchmark(tmp_path: Path) -> None:
+    run("benchmarks/overheads.py", "--quick", "--json", tmp_path / "overheads.json")
+    assert json.loads((tmp_path / "overheads.json").read_text())["benchmark"] == "overheads"
+
+
 def test_read_benchmark(tmp_path: Path) -> None:
-    shown = run("benchmarks/read.py", "--quick", "--json", tmp_path / "read.json", "--dir", tmp_path)
+    arguments = ("--quick", "--data", "features", "--json", tmp_path / "read.json", "--dir", tmp_path)
+    shown = run("benchmarks/read.py", *arguments)
     result = json.loads((tmp_path / "read.json").read_text())
-    assert len(result["results"]) == shown.count("\n| HDF5") + shown.count("\n| Zarr") == 14
+    names = [layout["layout"] for layout in result["results"]]
+    assert len(names) == 21
+    assert len(names) == sum(shown.count(f"\n| {kind}") for kind in ("HDF5", "Zarr", "npy"))
     for layout in result["results"]:
         assert layout["path"] == "direct"
-        assert set(layout["rows_per_s"]) == {"library", "random", "sequential", "shuffled", "limit"}
+        assert set(layout["rows_per_s"]) >= {"library", "random", "memory", "sequential", "shuffled", "limit"}
     for key in ("date", "commit", "cpu", "cores", "versions", "cache"):
         assert result[key]
     assert [p.name for p in tmp_path.iterdir()] == ["read.json"]

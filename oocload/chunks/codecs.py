@@ -6,6 +6,7 @@ releases the GIL while it works. What is not here is read by h5py or zarr.
 
 from __future__ import annotations
 
+import bz2
 import lzma
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -80,6 +81,8 @@ def codec_workspace_nbytes(codecs: Sequence[Codec], chunk_nbytes: int, stored_nb
             total += bitshuffle_workspace_nbytes(chunk_nbytes, stored_nbytes)
         elif codec.name == "blosc2":
             total += blosc2_workspace_nbytes(chunk_nbytes)
+        elif codec.name in ("lzma", "bz2", "bzip2"):
+            total += sizes[position]  # the standard library has no way to decode into a buffer
         if position and codec.name not in CHECKSUMS:
             total += sizes[position]  # the room that it decodes into
     return total
@@ -161,8 +164,14 @@ def _bitunshuffle(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> N
 
 
 def _unlzma(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> None:
-    decoder = lzma.LZMADecompressor()
-    decoded = decoder.decompress(data, max_length=len(room) + 1)
+    _keep(lzma.LZMADecompressor().decompress(data, max_length=len(room) + 1), room)
+
+
+def _unbz2(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> None:
+    _keep(bz2.BZ2Decompressor().decompress(data, max_length=len(room) + 1), room)
+
+
+def _keep(decoded: bytes, room: Bytes) -> None:
     _check_length("it, decompressed,", np.frombuffer(decoded, np.uint8), room)
     room[:] = np.frombuffer(decoded, np.uint8)
 
@@ -199,8 +208,6 @@ _DECOMPRESS: dict[str, Callable[[Bytes, Bytes], Any]] = {
     "blosc": lambda data, out: imagecodecs.blosc_decode(data, numthreads=1, out=out),
     "lz4": lambda data, out: imagecodecs.lz4_decode(data, header=True, out=out),
     "lz4h5": lambda data, out: imagecodecs.lz4h5_decode(data, out=out),
-    "bzip2": lambda data, out: imagecodecs.bz2_decode(data, out=out),
-    "bz2": lambda data, out: imagecodecs.bz2_decode(data, out=out),
 }
 
 _UNDO: dict[str, Callable[[Codec, Bytes, Bytes, Scratch], None]] = {
@@ -209,4 +216,6 @@ _UNDO: dict[str, Callable[[Codec, Bytes, Bytes, Scratch], None]] = {
     "bitshuffle": _bitunshuffle,
     "blosc2": lambda codec, data, room, scratch: decode_frame(data, room, scratch),
     "lzma": _unlzma,
+    "bz2": _unbz2,
+    "bzip2": _unbz2,
 }

@@ -156,18 +156,29 @@ def fit(costs: Costs, ceiling: int | None, wish: Wish, n_threads: int) -> tuple[
 
     """
     if ceiling is None:
-        ceiling = max(default_ceiling(), costs.needed(wish.blocks, 2, n_threads))
+        wished = costs.needed(wish.blocks, 2, n_threads)
+        ceiling = max(default_ceiling(), wished)
+        if wished > (available := available_memory()):
+            raise MemoryCeilingError(
+                f"memory must be given where the default window needs {format_bytes(wished)}, more than the "
+                f"{format_bytes(available)} available; pass memory= (at least {format_bytes(_smallest(costs, wish))}), "
+                "or run oocload convert to a store with smaller chunks"
+            )
     for least in (wish.passable, wish.least):
         for allowance in range(_THREADS_ALLOWED_FOR, 0, -1):
             if costs.needed(least, 2, allowance) <= ceiling:
                 blocks = _largest_that_fits(costs, ceiling, least, wish.blocks, allowance)
                 return _fill_up(costs, ceiling, blocks, n_threads), ceiling
-    smallest = costs.needed(wish.least, 2, 1)
+    smallest = _smallest(costs, wish)
     raise MemoryCeilingError(
         f"memory must be at least {smallest} bytes ({format_bytes(smallest)}) for this store and batch size, "
         f"got {format_bytes(ceiling)}; raise memory=, lower batch_size or the window, or run oocload convert to a "
         "store with smaller chunks"
     )
+
+
+def _smallest(costs: Costs, wish: Wish) -> int:
+    return costs.needed(wish.least, 2, 1)
 
 
 def _fill_up(costs: Costs, ceiling: int, blocks: int, n_threads: int) -> Fit:

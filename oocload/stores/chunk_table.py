@@ -17,6 +17,7 @@ from oocload.errors import StoreFormatError
 from oocload.layout import ByteRange, ChunkGrid, FileStamp
 
 _CACHE_VERSION = 1
+_MOST_NBYTES = 2**62  # a file cannot be as large, whatever its header claims
 _DENSE_SHARE = 0.5  # from this share of chunks that were written, a table by chunk number is the smaller one
 
 
@@ -59,7 +60,8 @@ class ChunkTable:
     @classmethod
     def contiguous(cls, path: str, stamp: FileStamp, offset: int | None, nbytes: int) -> Self:
         """One range that holds the whole field; offset None where nothing was ever written."""
-        return cls(path, stamp, np.array([-1 if offset is None else offset], np.int64), np.array([nbytes], np.int64))
+        sizes = np.array([min(nbytes, _MOST_NBYTES)], np.int64)
+        return cls(path, stamp, np.array([-1 if offset is None else offset], np.int64), sizes)
 
     @classmethod
     def chunked(cls, path: str, stamp: FileStamp, dataset: h5py.Dataset, grid: ChunkGrid) -> Self:

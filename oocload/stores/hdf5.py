@@ -83,6 +83,11 @@ class Hdf5Store(Store):
             dataset = root[name]
             path = os.path.abspath(dataset.file.filename)
             stamp = self._stamp if path == self._path else FileStamp.of(os.stat(path))
+            if field.chunks is not None and ChunkGrid(field.shape, field.chunks).n_chunks >= 2**62:
+                raise StoreFormatError(
+                    f"{self.address}, field {name!r} has the impossible shape {field.shape} in chunks {field.chunks}; "
+                    "the file is damaged"
+                )
             if field.chunks is None:
                 table = ChunkTable.contiguous(path, stamp, dataset.id.get_offset(), field.nbytes)
             else:
@@ -160,7 +165,12 @@ class Hdf5Store(Store):
         """Open the file for a moment: while HDF5 holds it, nobody in this process may open it in another way."""
         with self._lock, _open_file(self._path, self.address) as file:
             check_stamp(self._path, self._stamp)
-            yield self._group_of(file)
+            try:
+                yield self._group_of(file)
+            except OocloadError:
+                raise
+            except (RuntimeError, OSError, ValueError, KeyError, TypeError) as exc:
+                raise StoreFormatError(f"{self.address} is damaged: h5py cannot read its metadata: {exc}") from exc
 
     def _root(self) -> h5py.Group:
         """Return the group, open until `close`; a handle that crossed a fork is never used."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import h5py
@@ -71,7 +72,12 @@ def describe(found: Found) -> FieldLayout:
     if found.dataset is None:
         return unreadable(found.name, (), found.problem)
     try:
-        return _describe(found.name, found.dataset)
+        field = _describe(found.name, found.dataset)
+        missing = _missing_filter(found.dataset) if field.read_path == "h5py" else None
+        if missing is None:
+            return field
+        why = f"{field.reason}, and HDF5 has no filter {missing} here; pip install 'oocload[hdf5plugin]'"
+        return unreadable(found.name, field.shape, why)
     except (TypeError, ValueError, OSError, RuntimeError) as exc:
         return unreadable(found.name, (), f"h5py cannot describe it: {exc}")
 
@@ -98,6 +104,16 @@ def _describe(name: str, dataset: h5py.Dataset) -> FieldLayout:
         fill=_fill(plist, stored) if path == "direct" else b"",
         inline=path == "direct" and plist.get_layout() == h5py.h5d.COMPACT,
     )
+
+
+def _missing_filter(dataset: h5py.Dataset) -> str | None:
+    """Return a filter that h5py needs for a dataset and does not have."""
+    plist = dataset.id.get_create_plist()
+    numbers = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if not all(map(h5py.h5z.filter_avail, numbers)):
+        with suppress(ImportError):
+            import hdf5plugin  # noqa: F401  # importing it gives its filters to HDF5
+    return next((str(_codec((n, 0, (0,), b""))) for n in numbers if not h5py.h5z.filter_avail(n)), None)
 
 
 def _fill(plist: Any, dtype: np.dtype[Any]) -> bytes:

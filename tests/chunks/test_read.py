@@ -338,6 +338,7 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.direct
 def test_damaged_chunk_names_path_field_and_chunk(make_store: Callable[..., Path]) -> None:
     path = make_store(compression="gzip")
     with h5py.File(path) as file:
@@ -355,6 +356,7 @@ def test_chunk_past_the_end_of_the_file_is_noticed_before_reading(tmp_path: Path
         table.check_against_file("here")
 
 
+@pytest.mark.direct
 def test_file_cut_after_it_was_opened(make_store: Callable[..., Path]) -> None:
     path = make_store(n_rows=100_000, chunk_rows=None)
     with oocload.Loader(path, 100, x="y", shuffle=False) as loader:
@@ -364,6 +366,7 @@ def test_file_cut_after_it_was_opened(make_store: Callable[..., Path]) -> None:
             list(map(len, loader))
 
 
+@pytest.mark.direct
 def test_truncated_zarr_chunk(tmp_path: Path) -> None:
     rows = numbered(100)
     for compressors in (None, ZstdCodec()):
@@ -378,6 +381,7 @@ def test_truncated_zarr_chunk(tmp_path: Path) -> None:
                 list(map(len, loader))
 
 
+@pytest.mark.direct
 def test_damaged_shard_index(tmp_path: Path) -> None:
     rows = numbered(100)
     path = tmp_path / "s.zarr"

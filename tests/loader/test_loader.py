@@ -85,6 +85,7 @@ def test_same_batches_whatever_threads_and_ceiling(make_store: Make, compression
     assert all(np.array_equal(orders[0], other) for other in orders[1:])
 
 
+@pytest.mark.direct
 def test_batch_alone_equals_batch_in_sequence(make_store: Make) -> None:
     for shuffle in (oocload.Shuffle(window_rows=100), False):
         with oocload.Loader(make_store(compression="lzf"), 32, shuffle=shuffle, seed=3) as loader:
@@ -261,6 +262,7 @@ def test_pickles_with_options_and_position(make_store: Make) -> None:
             assert np.array_equal(flat(epoch(again)), flat([y.copy() for _, y in stream]))
 
 
+@pytest.mark.direct
 def test_stats_say_what_happened(make_store: Make) -> None:
     with oocload.Loader(make_store(compression="gzip"), 100, seed=0) as loader:
         epoch(loader)
@@ -274,6 +276,7 @@ def test_stats_say_what_happened(make_store: Make) -> None:
             assert shown in text
 
 
+@pytest.mark.direct
 def test_repr_shows_what_was_settled(make_store: Make) -> None:
     with oocload.Loader(make_store(compression="gzip"), 100, seed=11, memory="50 MiB") as loader:
         text = repr(loader)

@@ -16,7 +16,6 @@ from oocload.stores.joined import natural_key
 from tests.conftest import check_rows, numbered
 
 N_ROWS = 1000
-needs_direct_path = pytest.mark.skipif(not direct_path_enabled(), reason="the direct path is switched off")
 
 
 def write_part(path: Path, start: int, stop: int, **options: Any) -> None:
@@ -63,7 +62,7 @@ def test_a_list_joins_as_it_stands(parts: Path) -> None:
     assert y.tolist() == [*range(700, N_ROWS), *range(303)]
 
 
-@needs_direct_path
+@pytest.mark.direct
 def test_shuffled_reads_every_chunk_once(parts: Path) -> None:
     x, y, loader = epoch(f"{parts}/part-*", seed=3)
     check_rows(x, y)
@@ -211,6 +210,7 @@ class TestVirtual:
             file.create_virtual_dataset("x", layout)
         self.check(tmp_path / "v.h5", direct=True)
 
+    @pytest.mark.direct
     def test_a_source_that_changes_is_noticed(self, tmp_path: Path, sources: np.ndarray) -> None:
         path = self.layout(tmp_path, (30, 3), [(slice(0, 30), 0, slice(None))])
         with oocload.Loader(path, 8, x="x") as loader:

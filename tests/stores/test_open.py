@@ -13,6 +13,7 @@ import oocload
 from oocload.errors import StoreFormatError, StoreNotFoundError, UnknownFieldError
 
 
+@pytest.mark.direct
 def test_shows_fields_without_reading_data(make_store: Callable[..., Path]) -> None:
     path = make_store(compression="gzip", shuffle=True)
     with oocload.open(path) as store:
@@ -35,6 +36,7 @@ def test_shows_zarr_shards_and_versions(tmp_path: Path) -> None:
         assert ("in shards 40 × 4" in text) == (version == 3)
 
 
+@pytest.mark.direct
 def test_says_why_a_field_is_not_read_directly(make_store: Callable[..., Path]) -> None:
     store = oocload.open(make_store(scaleoffset=0))
     assert (store.fields["x"].read_path, store.fields["x"].reason) == ("h5py", "codec scaleoffset")
@@ -67,6 +69,7 @@ def test_dangling_and_cyclic_links_are_passed_over(tmp_path: Path) -> None:
     assert "x" in oocload.open(tmp_path / "l.h5").fields
 
 
+@pytest.mark.direct
 def test_follows_external_links(make_store: Callable[..., Path], tmp_path: Path) -> None:
     source = make_store(name="source.h5", compression="gzip")
     with h5py.File(tmp_path / "link.h5", "w") as file:
@@ -136,6 +139,7 @@ def test_a_change_of_folder_does_not_lose_the_store(
         assert np.array_equal(pickle.loads(pickle.dumps(loader))[0], np.arange(100))
 
 
+@pytest.mark.direct
 def test_zip_store_and_lone_array(tmp_path: Path) -> None:
     rows = np.arange(600).reshape(100, 6)
     with zarr.storage.ZipStore(tmp_path / "z.zarr.zip", mode="w") as zipped:
