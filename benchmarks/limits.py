@@ -12,7 +12,7 @@ from contenders import Contender, slices
 
 import oocload
 from oocload.chunks.codecs import decode
-from oocload.chunks.fetch import Files
+from oocload.chunks.fetch import Files, read_all
 from oocload.chunks.scratch import Scratch
 from oocload.layout import ChunkGrid
 
@@ -86,7 +86,8 @@ class DecodeLimit(Contender):
             self._local.scratch = Scratch()
         scratch, place = self._local.scratch, self._places[chunk]
         raw = scratch.get("raw", place.nbytes)
-        self._files.read(place.path, place.offset, [raw])
+        with self._files.opened(place.path) as descriptor:
+            read_all(descriptor, place.offset, [raw])
         out = scratch.get("out", self._field.chunk_nbytes)
         decode(raw, self._field.codecs, out, scratch)
         return out

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.chunks.codecs import DecodeError, codec_workspace_nbytes, decode
+from oocload.chunks.fetch import read_all
 from oocload.chunks.located import LocatedField
-from oocload.chunks.scratch import Bytes, Scratch, as_bytes
+from oocload.chunks.scratch import Bytes, Scratch
 from oocload.chunks.target import Ranges, Target
 from oocload.layout import ByteRange, FieldLayout
 from oocload.stores.base import Store
@@ -76,7 +77,7 @@ class ChunkReader(LocatedField):
             return 0
         span = target.span(at, n_rows) if self.native and n_rows == height else None
         if span is not None:
-            self._decode_into(chunk, place, as_bytes(span), scratch)
+            self._decode_into(chunk, place, span, scratch)
         else:
             decoded = scratch.get("decoded", self.layout.chunk_nbytes)
             self._decode_into(chunk, place, decoded, scratch)
@@ -117,13 +118,17 @@ class ChunkReader(LocatedField):
         if place.skipped:
             codecs = tuple(c for i, c in enumerate(codecs) if not place.skipped >> i & 1)
         if not codecs and place.nbytes == len(out):
-            self.fetch(chunk, place.path, place.offset, [out])
+            self._fetch(chunk, place, out)
             return
         if place.nbytes > _STORED_FACTOR * len(out) + _STORED_OVERHEAD:
             raise self.error(chunk, f"it has {place.nbytes} bytes, more than any codec makes of {len(out)}")
         raw = scratch.get("raw", place.nbytes)
-        self.fetch(chunk, place.path, place.offset, [raw])
+        self._fetch(chunk, place, raw)
         try:
             decode(raw, codecs, out, scratch)
         except DecodeError as exc:
             raise self.error(chunk, str(exc)) from exc
+
+    def _fetch(self, chunk: int, place: ByteRange, buffer: Bytes) -> None:
+        with self.opened(place.path, chunk) as descriptor:
+            read_all(descriptor, place.offset, [buffer])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from oocload.chunks.scratch import Bytes
@@ -36,30 +37,26 @@ class Files:
         # Threads that nobody could wait for may still read: what they use goes when they do.
         weakref.finalize(self, _close_all, self._descriptors).atexit = False
 
-    def read(self, path: str, offset: int, buffers: Sequence[Any]) -> None:
-        """Fill writable buffers, one after the other, from a file.
+    @contextmanager
+    def opened(self, path: str) -> Iterator[int]:
+        """Open a file for some reads, and see afterwards that it did not change meanwhile.
 
         Raises
         ------
         OSError
-            If the file cannot be read, ends too early, or is not the one that was opened.
+            If the file cannot be opened, or is not the one that was opened first.
 
         """
-        if self._keep_open:
-            self._read(self._descriptor(path), offset, buffers)
-            return
-        descriptor = _open(path)
+        descriptor = self._descriptor(path) if self._keep_open else _open(path)
         try:
-            self._read(descriptor, offset, buffers)
+            try:
+                yield descriptor
+            finally:
+                if self._stamp is not None and FileStamp.of(os.fstat(descriptor)) != self._stamp:
+                    raise OSError("it has changed since it was opened; open it anew")
         finally:
-            os.close(descriptor)
-
-    def _read(self, descriptor: int, offset: int, buffers: Sequence[Any]) -> None:
-        try:
-            _read_all(descriptor, offset, buffers)
-        finally:  # after the read, so that a change while it went on is noticed too
-            if self._stamp is not None and FileStamp.of(os.fstat(descriptor)) != self._stamp:
-                raise OSError("it has changed since it was opened; open it anew")
+            if not self._keep_open:
+                os.close(descriptor)
 
     def close(self) -> None:
         """Close what is open; a later read opens it again."""
@@ -84,14 +81,24 @@ def _open(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _read_all(descriptor: int, offset: int, buffers: Sequence[Any]) -> None:
-    for first in range(0, len(buffers), _MAX_BUFFERS):
-        part = buffers[first : first + _MAX_BUFFERS]
-        wanted = sum(map(len, part))
-        got = os.preadv(descriptor, part, offset)
-        if got < wanted:
-            _read_rest(descriptor, offset, part, got)
-        offset += wanted
+def read_all(descriptor: int, offset: int, buffers: Sequence[Any]) -> None:
+    """Fill writable buffers, one after the other, from a file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read, or ends too early.
+
+    """
+    if len(buffers) > _MAX_BUFFERS:
+        for first in range(0, len(buffers), _MAX_BUFFERS):
+            part = buffers[first : first + _MAX_BUFFERS]
+            read_all(descriptor, offset, part)
+            offset += sum(map(len, part))
+        return
+    got = os.preadv(descriptor, buffers, offset)
+    if got < sum(map(len, buffers)):
+        _read_rest(descriptor, offset, buffers, got)
 
 
 def _read_rest(descriptor: int, offset: int, buffers: Sequence[Bytes], got: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -48,17 +49,21 @@ class LocatedField:
         """Bytes of the chunk index."""
         return self.locations.nbytes
 
-    def fetch(self, chunk: int, path: str, offset: int, buffers: Sequence[Any]) -> None:
-        """Fill buffers from a chunk's file.
+    @contextmanager
+    def opened(self, path: str, chunk: int) -> Iterator[int]:
+        """Open a file that holds chunks, for some reads.
 
         Raises
         ------
         ChunkError
-            If the file cannot be read, or ends too early.
+            If the file cannot be read, ends too early, or changed since the store was opened.
 
         """
         try:
-            self._files.read(path, offset, buffers)
+            with self._files.opened(path) as descriptor:
+                yield descriptor
+        except ChunkError:
+            raise
         except OSError as exc:
             raise self.error(chunk, f"cannot read {path}: {exc}") from exc
 

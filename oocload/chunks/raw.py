@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
+from oocload.chunks.fetch import read_all
 from oocload.chunks.located import LocatedField
-from oocload.chunks.scratch import Scratch, as_bytes
+from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Ranges, Target
 from oocload.layout import FieldLayout
 from oocload.stores.base import Store
@@ -13,7 +17,7 @@ from oocload.stores.base import Store
 # From this many bytes a row, the kernel's own scatter (one preadv with a buffer per row) beats reading into
 # scratch and scattering from there (benchmarks/README.md).
 _KERNEL_SCATTER_ROW_NBYTES = 4096
-_PIECE_NBYTES = 2**17  # rows that need scratch pass through it in pieces of this size
+_PIECE_NBYTES = 2**18  # rows that need scratch pass through it in pieces of this size, which stays in cache
 
 
 class RawReader(LocatedField):
@@ -34,6 +38,7 @@ class RawReader(LocatedField):
         super().__init__(store, field, keep_open)
         self._row_nbytes = field.row_nbytes
         self._height = field.chunk_rows
+        self._only = None if field.chunks else self.locations.find(0)  # the one range of a contiguous field
         self._scatters = self.native and field.row_nbytes >= _KERNEL_SCATTER_ROW_NBYTES
 
     @property
@@ -50,42 +55,83 @@ class RawReader(LocatedField):
             If a chunk cannot be read; names path, field and chunk.
 
         """
+        runs, n_rows = self._runs(ranges)
         buffers = target.row_buffers() if self._scatters and target.index is not None else None
-        at = 0
+        for path, group in groupby(runs, key=_PATH):
+            together = list(group)
+            if path is None:
+                for run in together:
+                    target.fill(run.at, run.n_rows, self.fill_item)
+                continue
+            with self.opened(path, together[0].chunk) as descriptor:
+                if buffers is not None:
+                    for run in together:
+                        self._read_run(descriptor, run, run.offset, buffers[run.at : run.at + run.n_rows])
+                elif target.index is None and self.native:
+                    for run in together:
+                        self._read_run(descriptor, run, run.offset, [target.span(run.at, run.n_rows)])
+                else:
+                    self._through_scratch(descriptor, together, target, scratch)
+        return n_rows * self._row_nbytes
+
+    def _runs(self, ranges: Ranges) -> tuple[list[_Run], int]:
+        """Return where ranges of rows lie, chunk by chunk, and how many rows they are."""
+        runs, at, height = [], 0, self._height
         for start, stop in ranges:
             while start < stop:
-                chunk, low = divmod(start, self._height)
-                n_rows = min(stop - start, self._height - low)
-                if (offset := self._find(chunk, low, n_rows)) is None:
-                    target.fill(at, n_rows, self.fill_item)
-                elif buffers is not None:
-                    self.fetch(chunk, *offset, buffers[at : at + n_rows])
-                else:
-                    self._read_chunk(chunk, *offset, n_rows, at, target, scratch)
-                start, at = start + n_rows, at + n_rows
-        return at * self._row_nbytes
+                chunk = start // height
+                low = start - chunk * height
+                n_rows = min(stop - start, height - low)
+                runs.append(self._find(chunk, low, n_rows, at))
+                start += n_rows
+                at += n_rows
+        return runs, at
 
-    def _find(self, chunk: int, low: int, n_rows: int) -> tuple[str, int] | None:
-        """Return (path, offset) of rows of a chunk, from its row ``low``; None where it was never written."""
-        place = self.locations.find(chunk)
+    def _find(self, chunk: int, low: int, n_rows: int, at: int) -> _Run:
+        """Return where rows of a chunk lie, from its row ``low``; no path where it was never written."""
+        place = self._only or self.locations.find(chunk)
         if place is None:
-            return None
-        wanted = (low + n_rows) * self._row_nbytes
-        if place.nbytes < wanted:
-            raise self.error(chunk, f"it has {place.nbytes} bytes, where {wanted} belong")
-        return place.path, place.offset + low * self._row_nbytes
-
-    def _read_chunk(
-        self, chunk: int, path: str, offset: int, n_rows: int, at: int, target: Target, scratch: Scratch
-    ) -> None:
-        """Read rows that lie side by side: to consecutive places at once, to others through scratch."""
+            return _Run(None, 0, chunk, n_rows, at)
+        path, offset, nbytes, _ = place
         row_nbytes = self._row_nbytes
-        span = target.span(at, n_rows) if self.native else None
-        if span is not None:
-            self.fetch(chunk, path, offset, [as_bytes(span)])
-            return
+        if nbytes < (low + n_rows) * row_nbytes:
+            raise self.error(chunk, f"it has {nbytes} bytes, where {(low + n_rows) * row_nbytes} belong")
+        return _Run(path, offset + low * row_nbytes, chunk, n_rows, at)
+
+    def _through_scratch(self, descriptor: int, runs: Sequence[_Run], target: Target, scratch: Scratch) -> None:
+        """Read rows that follow each other in the target, a piece at a time, and put them to their places."""
+        row_nbytes = self._row_nbytes
         step = max(1, _PIECE_NBYTES // row_nbytes)
-        for done in range(0, n_rows, step):
-            raw = scratch.get("raw", min(step, n_rows - done) * row_nbytes)
-            self.fetch(chunk, path, offset + done * row_nbytes, [raw])
-            target.put(at + done, self.as_rows(raw))
+        piece = scratch.get("raw", min(step, sum(run.n_rows for run in runs)) * row_nbytes)
+        view, held, first = memoryview(piece), 0, runs[0].at
+        for run in runs:
+            done = 0
+            while done < run.n_rows:
+                n_rows = min(run.n_rows - done, step - held)
+                part = view[held * row_nbytes : (held + n_rows) * row_nbytes]
+                self._read_run(descriptor, run, run.offset + done * row_nbytes, [part])
+                done, held = done + n_rows, held + n_rows
+                if held == step:
+                    target.put(first, self.as_rows(piece))
+                    first, held = first + held, 0
+        if held:
+            target.put(first, self.as_rows(piece[: held * row_nbytes]))
+
+    def _read_run(self, descriptor: int, run: _Run, offset: int, buffers: Sequence[Any]) -> None:
+        try:
+            read_all(descriptor, offset, buffers)
+        except OSError as exc:
+            raise self.error(run.chunk, f"cannot read {run.path}: {exc}") from exc
+
+
+class _Run(NamedTuple):
+    """Rows that lie side by side in a file, and the number of the first one's place."""
+
+    path: str | None
+    offset: int
+    chunk: int
+    n_rows: int
+    at: int
+
+
+_PATH = itemgetter(0)

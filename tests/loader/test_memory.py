@@ -20,7 +20,7 @@ MIB = 2**20
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
-@pytest.mark.parametrize("memory", [6 * MIB, 12 * MIB, 60 * MIB])
+@pytest.mark.parametrize("memory", [9 * MIB, 15 * MIB, 60 * MIB])
 def test_held_memory_stays_below_the_ceiling(make_store: Make, compression: str | None, memory: int) -> None:
     path = make_store(300_000, 500, compression=compression)
     with oocload.Loader(path, 100, seed=0, memory=memory) as loader:

@@ -39,8 +39,8 @@ def test_every_place_is_equally_likely() -> None:
 
 def test_golden_order() -> None:
     """The order is a promise: a change here breaks every saved state."""
-    assert permutation(10, 0, 0, BLOCKS).tolist() == [5, 3, 7, 8, 2, 4, 1, 0, 6, 9]
-    assert permutation(10, 12345, 7, ROWS, 3).tolist() == [2, 1, 5, 6, 3, 8, 4, 9, 7, 0]
+    assert permutation(10, 0, 0, BLOCKS).tolist() == [4, 2, 7, 5, 9, 3, 1, 8, 6, 0]
+    assert permutation(10, 12345, 7, ROWS, 3).tolist() == [5, 3, 6, 4, 8, 7, 9, 0, 2, 1]
 
 
 @pytest.mark.parametrize("rows", [0, -1, 1.5, "64", True])
