@@ -56,7 +56,7 @@ class DecodeLimit(Contender):
             total = ChunkGrid(self._field.shape, self._field.chunks).n_chunks
             self._places = [locations.find(i) for i in range(total)]
         self._chosen = np.random.default_rng(0).permutation(total)[:n_chunks]
-        self._files = Files(keep_open=True)
+        self._files = Files(keep_open=1)
         self._n_threads = n_threads
         self._local = threading.local()
 

@@ -30,12 +30,12 @@ class ChunkReader(LocatedField):
     field
         The field's layout.
     keep_open
-        Whether a file that holds many chunks stays open.
+        Whether files stay open between reads.
 
     """
 
     def __init__(self, store: Store, field: FieldLayout, keep_open: bool = True) -> None:
-        super().__init__(store, field, keep_open)
+        super().__init__(store, field, 1 if keep_open else 0)
 
     @property
     def scratch_needs(self) -> Mapping[str, int]:

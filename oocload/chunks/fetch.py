@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from oocload.chunks.scratch import Bytes
@@ -15,27 +17,35 @@ from oocload.layout import FileStamp
 _MAX_BUFFERS = 1024  # IOV_MAX on Linux
 
 
+@dataclass
+class _Open:
+    """An open file, and how many reads of it are under way."""
+
+    descriptor: int
+    n_reads: int = 0
+
+
 class Files:
-    """Descriptors of the files of one field: one that holds many chunks stays open, a chunk's own does not.
+    """Descriptors of the files of one field; those used last stay open.
 
     Reading names its offset, so descriptors may cross a fork and serve many threads.
 
     Parameters
     ----------
     keep_open
-        Whether descriptors stay open until `close`.
+        How many descriptors stay open until `close`, beside those in use.
     stamp
         What every file read must still be, or None where nobody knows.
 
     """
 
-    def __init__(self, keep_open: bool, stamp: FileStamp | None = None) -> None:
+    def __init__(self, keep_open: int, stamp: FileStamp | None = None) -> None:
         self._keep_open = keep_open
         self._stamp = stamp
-        self._descriptors: dict[str, int] = {}
+        self._open: OrderedDict[str, _Open] = OrderedDict()
         self._lock = threading.Lock()
         # Threads that nobody could wait for may still read: what they use goes when they do.
-        weakref.finalize(self, _close_all, self._descriptors).atexit = False
+        weakref.finalize(self, _close_idle, self._open, 0).atexit = False
 
     @contextmanager
     def opened(self, path: str) -> Iterator[int]:
@@ -47,38 +57,39 @@ class Files:
             If the file cannot be opened, or is not the one that was opened first.
 
         """
-        descriptor = self._descriptor(path) if self._keep_open else _open(path)
+        file = self._take(path)
         try:
-            try:
-                yield descriptor
-            finally:
-                if self._stamp is not None and FileStamp.of(os.fstat(descriptor)) != self._stamp:
-                    raise OSError("it has changed since it was opened; open it anew")
+            yield file.descriptor
         finally:
-            if not self._keep_open:
-                os.close(descriptor)
+            changed = self._stamp is not None and FileStamp.of(os.fstat(file.descriptor)) != self._stamp
+            with self._lock:
+                file.n_reads -= 1
+                _close_idle(self._open, self._keep_open)
+            if changed:
+                raise OSError("it has changed since it was opened; open it anew")
 
     def close(self) -> None:
-        """Close what is open; a later read opens it again."""
+        """Close what no read uses; a later read opens it again."""
         with self._lock:
-            _close_all(self._descriptors)
+            _close_idle(self._open, 0)
 
-    def _descriptor(self, path: str) -> int:
-        if (descriptor := self._descriptors.get(path)) is not None:
-            return descriptor
+    def _take(self, path: str) -> _Open:
         with self._lock:
-            if path not in self._descriptors:
-                self._descriptors[path] = _open(path)
-            return self._descriptors[path]
+            file = self._open.get(path)
+            if file is None:
+                file = self._open[path] = _Open(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            else:
+                self._open.move_to_end(path)
+            file.n_reads += 1
+            return file
 
 
-def _close_all(descriptors: dict[str, int]) -> None:
-    while descriptors:
-        os.close(descriptors.popitem()[1])
-
-
-def _open(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _close_idle(files: OrderedDict[str, _Open], n_kept: int) -> None:
+    """Close the files used longest ago that no read uses, until so many are left."""
+    if len(files) <= n_kept:
+        return
+    for path in [path for path, file in files.items() if not file.n_reads][: len(files) - n_kept]:
+        os.close(files.pop(path).descriptor)
 
 
 def read_all(descriptor: int, offset: int, buffers: Sequence[Any]) -> None:

@@ -34,15 +34,14 @@ class LocatedField:
 
     """
 
-    def __init__(self, store: Store, field: FieldLayout, keep_open: bool = True) -> None:
+    def __init__(self, store: Store, field: FieldLayout, keep_open: int) -> None:
         self.layout = field
         self.grid = ChunkGrid(field.shape, field.chunks or field.shape)
         self.locations = store.locate(field.name)
         self.native = field.stored_dtype == field.dtype
         self._where = f"{store.address}, field {field.name!r}"
         self.fill_item = np.frombuffer(field.fill, field.stored_dtype)
-        stamp = self.locations.stamp
-        self._files = Files(keep_open=keep_open and stamp is not None, stamp=stamp)
+        self._files = Files(keep_open, self.locations.stamp)
 
     @property
     def held_nbytes(self) -> int:

@@ -19,6 +19,8 @@ from oocload.layout import ByteRange, ChunkGrid, FieldLayout, FileStamp
 from oocload.stores.zarr_fields import config_of
 
 _SHARD_INDEXES_KEPT = 64
+_PLACES_KEPT = 4096  # of chunks with objects of their own: looking for one costs 10 µs, which a small chunk feels
+_PLACE_NBYTES = 512  # a path, three numbers and their places in a dict
 _LOCAL_HEADER = struct.Struct("<4s22x2H")  # signature; lengths of name and extra field (APPNOTE.TXT, 4.3.7)
 _MISSING = 2**64 - 1
 
@@ -97,9 +99,8 @@ def zip_unsuited(path: str) -> str:
 
 
 class ChunkObjects:
-    """One object per chunk, named by the array's key encoding."""
+    """One object per chunk, named by the array's key encoding; each is looked for once."""
 
-    nbytes = 0
     max_stored_nbytes = None
 
     def __init__(self, objects: Objects, encode_key: Callable[[tuple[int, ...]], str], field: FieldLayout) -> None:
@@ -108,10 +109,22 @@ class ChunkObjects:
         self._encode_key = encode_key
         self._grid = ChunkGrid(field.shape, field.chunks)
         self.stamp = objects.stamp
+        self._found: dict[int, ByteRange | None] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the places found so far can come to."""
+        return _PLACE_NBYTES * min(_PLACES_KEPT, self._grid.n_chunks)
 
     def find(self, chunk: int) -> ByteRange | None:
         """Return the object of a chunk, or None where there is none."""
-        return self._objects.find(self._encode_key(self._grid.corner(chunk)))
+        try:
+            return self._found[chunk]
+        except KeyError:
+            place = self._objects.find(self._encode_key(self._grid.corner(chunk)))
+        if len(self._found) < _PLACES_KEPT:
+            self._found[chunk] = place
+        return place
 
 
 class _Index(NamedTuple):
