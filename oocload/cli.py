@@ -44,7 +44,8 @@ def main() -> None:
 def convert(sources: Sequence[str], target: str, fields: Sequence[str], **options: Any) -> None:
     """Write SRC as the chunked store DST (.h5, .hdf5 or .zarr).
 
-    SRC is a .npy, .npz, IDX, HDF5 or Zarr file, or several as NAME=PATH, each becoming the field NAME:
+    SRC is a .npy, .npz, IDX, HDF5 or Zarr file, a quoted glob of stores to join, or several as NAME=PATH, each becoming
+    the field NAME:
 
         oocload convert x=images.npy y=labels.npy train.h5
     """
@@ -53,10 +54,13 @@ def convert(sources: Sequence[str], target: str, fields: Sequence[str], **option
 
 
 @main.command()
-@click.argument("store")
-def info(store: str) -> None:
-    """Show the fields of STORE, and on which path each will be read; reads no data."""
-    with oocload.open(store) as opened:
+@click.argument("store", nargs=-1, required=True)
+def info(store: Sequence[str]) -> None:
+    """Show the fields of STORE, and on which path each will be read; reads no data.
+
+    Several files are shown joined along axis 0, as they stand; a quoted glob in natural order.
+    """
+    with oocload.open(store[0] if len(store) == 1 else store) as opened:
         click.echo(repr(opened))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from oocload.chunks.target import Ranges, Target
 from oocload.layout import ByteRange, FieldLayout
 from oocload.stores.base import Store
 
+_FILES_KEPT_OPEN = 32  # of chunks that have a file each and were announced
+_MOST_ANNOUNCED = 16
 _STORED_OVERHEAD = 64 * 1024  # how far an incompressible chunk may outgrow its decoded size
 _STORED_FACTOR = 2  # what is larger still is damage, and is not read into memory
 
@@ -35,7 +39,7 @@ class ChunkReader(LocatedField):
     """
 
     def __init__(self, store: Store, field: FieldLayout, keep_open: bool = True) -> None:
-        super().__init__(store, field, 1 if keep_open else 0)
+        super().__init__(store, field, _FILES_KEPT_OPEN if keep_open else 0)
 
     @property
     def scratch_needs(self) -> Mapping[str, int]:
@@ -61,12 +65,21 @@ class ChunkReader(LocatedField):
         """
         one_band = self._whole_band if self.layout.whole_rows else self._cut_band
         height, decoded, at = self.layout.chunk_rows, 0, 0
+        if self.files.from_disk and target.index is not None:
+            self._announce(ranges)
         for start, stop in ranges:
             for band in self.grid.bands(start, stop):
                 low, high = max(start - band * height, 0), min(stop - band * height, height)
                 decoded += one_band(band, low, high, at, target, scratch)
                 at += high - low
         return decoded
+
+    def _announce(self, ranges: Ranges) -> None:
+        """Let the kernel fetch the chunks after the first while that one is decoded."""
+        chunks = (c for start, stop in ranges for band in self.grid.bands(start, stop) for c, _ in self.grid.band(band))
+        for place in islice(map(self.locations.find, chunks), 1, _MOST_ANNOUNCED):
+            if place is not None:
+                self.files.announce(place.path, [(place.offset, place.nbytes)])
 
     def _whole_band(self, chunk: int, low: int, high: int, at: int, target: Target, scratch: Scratch) -> int:
         """Decode a chunk that holds whole rows; straight to its place where nothing moves."""
@@ -131,4 +144,6 @@ class ChunkReader(LocatedField):
 
     def _fetch(self, chunk: int, place: ByteRange, buffer: Bytes) -> None:
         with self.opened(place.path, chunk) as descriptor:
+            began = time.perf_counter()
             read_all(descriptor, place.offset, [buffer])
+            self.files.note(len(buffer), time.perf_counter() - began)

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,8 @@ from oocload.chunks.scratch import Bytes
 from oocload.layout import FileStamp
 
 _MAX_BUFFERS = 1024  # IOV_MAX on Linux
+# Bytes per second of one thread's reads: below the first they come from disk, above the second from memory.
+_SLOW, _FAST = 1.0e9, 3.0e9
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Files:
     def __init__(self, keep_open: int, stamp: FileStamp | None = None) -> None:
         self._keep_open = keep_open
         self._stamp = stamp
+        self._from_disk = False
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._lock = threading.Lock()
         # Threads that nobody could wait for may still read: what they use goes when they do.
@@ -62,16 +65,42 @@ class Files:
             yield file.descriptor
         finally:
             changed = self._stamp is not None and FileStamp.of(os.fstat(file.descriptor)) != self._stamp
-            with self._lock:
-                file.n_reads -= 1
-                _close_idle(self._open, self._keep_open)
+            self._give_back(file)
             if changed:
                 raise OSError("it has changed since it was opened; open it anew")
+
+    @property
+    def from_disk(self) -> bool:
+        """Whether the last reads were slow enough to have come from disk."""
+        return self._from_disk
+
+    def note(self, nbytes: int, seconds: float) -> None:
+        """Note how long a read took."""
+        speed = nbytes / max(seconds, 1e-9)
+        self._from_disk = speed < _FAST if self._from_disk else speed < _SLOW
+
+    def announce(self, path: str, ranges: Iterable[tuple[int, int]]) -> None:
+        """Let the kernel fetch ranges (offset, bytes) of a file while others are read, and nothing around them.
+
+        Worth it for what comes from disk alone: a range that is in memory costs some microseconds of looking.
+        """
+        file = self._take(path)
+        try:
+            os.posix_fadvise(file.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+            for offset, nbytes in ranges:
+                os.posix_fadvise(file.descriptor, offset, nbytes, os.POSIX_FADV_WILLNEED)
+        finally:
+            self._give_back(file)
 
     def close(self) -> None:
         """Close what no read uses; a later read opens it again."""
         with self._lock:
             _close_idle(self._open, 0)
+
+    def _give_back(self, file: _Open) -> None:
+        with self._lock:
+            file.n_reads -= 1
+            _close_idle(self._open, self._keep_open)
 
     def _take(self, path: str) -> _Open:
         with self._lock:

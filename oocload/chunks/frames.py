@@ -74,29 +74,24 @@ def bitunshuffle(data: Bytes, item_bytes: int, compressor: str, out: Bytes, scra
         If the sizes in the data do not add up.
 
     """
-    nbytes, block_nbytes, sizes = _bitshuffle_blocks(data, item_bytes, len(out))
-    n_blocks = len(sizes)
-    places = np.zeros(n_blocks + 1, np.int64)  # of each block's size, in the data
-    np.cumsum(sizes + _START_NBYTES, out=places[1:])
+    block_nbytes, nbytes = _bitshuffle_sizes(data, item_bytes, len(out))
+    n_blocks = -(-nbytes // block_nbytes) if nbytes else 0
     head = HEADER_NBYTES + n_blocks * _START_NBYTES
-    body = int(places[-1])
+    frame = scratch.get("frame", head + len(data) - _BITSHUFFLE_HEADER)
+    frame[head:] = data[_BITSHUFFLE_HEADER:]
+    starts, stored, end = _swap_sizes(memoryview(frame), head, n_blocks, block_nbytes, nbytes)
+    if end + len(out) - nbytes > len(frame):
+        raise FrameError("bitshuffle's blocks end too early")
     if n_blocks:
-        frame = scratch.get("frame", head + body)
-        frame[head:] = data[_BITSHUFFLE_HEADER : _BITSHUFFLE_HEADER + body]
-        starts = head + places[:-1]
-        frame[starts[:, None] + np.arange(_START_NBYTES)] = sizes.astype("<u4").view(np.uint8).reshape(-1, 4)
         flags = _BIT_SHUFFLE | _UNSPLIT | (_ZSTD if compressor == "zstd" else _LZ4)
-        frame[:HEADER_NBYTES] = np.frombuffer(_header(flags, item_bytes, nbytes, block_nbytes, head + body), np.uint8)
-        frame[HEADER_NBYTES:head] = starts.astype("<u4").view(np.uint8)
-        stored = np.flatnonzero(sizes == np.minimum(block_nbytes, nbytes - block_nbytes * np.arange(n_blocks)))
-        _decode(frame, out[:nbytes])
-        for block in stored.tolist():  # Blosc takes these for stored as they are
-            begin = block * block_nbytes
-            place = int(starts[block]) + _START_NBYTES
-            part = out[begin : min(nbytes, begin + block_nbytes)]
-            _decode_block(frame[place : place + int(sizes[block])], item_bytes, compressor, part)
-    rest = data[_BITSHUFFLE_HEADER + body :]  # fewer than eight items, as they are
-    out[nbytes:] = rest[: len(out) - nbytes]
+        header = _header(flags, item_bytes, nbytes, block_nbytes, end) + struct.pack(f"<{n_blocks}I", *starts)
+        frame[:head] = np.frombuffer(header, np.uint8)
+        _decode(frame[:end], out[:nbytes])
+    for block in stored:  # Blosc takes these for stored as they are
+        place, begin = starts[block] + _START_NBYTES, block * block_nbytes
+        part = out[begin : min(nbytes, begin + block_nbytes)]
+        _decode_block(frame[place : place + len(part)], item_bytes, compressor, part)
+    out[nbytes:] = frame[end : end + len(out) - nbytes]  # fewer than eight items, as they are
 
 
 def bitshuffle_workspace_nbytes(nbytes: int, stored_nbytes: int) -> int:
@@ -104,8 +99,8 @@ def bitshuffle_workspace_nbytes(nbytes: int, stored_nbytes: int) -> int:
     return stored_nbytes + HEADER_NBYTES + nbytes // 128 * 40
 
 
-def _bitshuffle_blocks(data: Bytes, item_bytes: int, nbytes: int) -> tuple[int, int, np.ndarray]:
-    """Return (bytes in blocks, bytes of a block, stored size of each block) of one chunk."""
+def _bitshuffle_sizes(data: Bytes, item_bytes: int, nbytes: int) -> tuple[int, int]:
+    """Return (bytes of a block, bytes in blocks) of one chunk."""
     if len(data) < _BITSHUFFLE_HEADER:
         raise FrameError(f"bitshuffle's header takes {_BITSHUFFLE_HEADER} bytes, and there are {len(data)}")
     total, block_nbytes = struct.unpack(">QI", data[:_BITSHUFFLE_HEADER].tobytes())
@@ -115,17 +110,32 @@ def _bitshuffle_blocks(data: Bytes, item_bytes: int, nbytes: int) -> tuple[int, 
     if block_nbytes == 0 or block_nbytes % group:
         raise FrameError(f"bitshuffle has blocks of {block_nbytes} bytes, not a multiple of 8 items")
     whole = nbytes - nbytes % group
-    view, at, sizes = memoryview(data), _BITSHUFFLE_HEADER, []
-    unpack = struct.Struct(">I").unpack_from
-    for _ in range(-(-whole // block_nbytes)):
-        if at + _START_NBYTES > len(view):
+    return min(max(group, whole), block_nbytes), whole  # no block of Blosc is larger than its data
+
+
+def _swap_sizes(
+    frame: memoryview, at: int, n_blocks: int, block_nbytes: int, nbytes: int
+) -> tuple[list[int], list[int], int]:
+    """Turn the size before each block into Blosc's byte order.
+
+    Returns
+    -------
+    tuple
+        Where each block begins, the blocks that did not shrink, and where the last one ends.
+
+    """
+    unpack, pack = struct.Struct(">I").unpack_from, struct.Struct("<I").pack_into
+    starts, stored, last = [], [], len(frame) - _START_NBYTES
+    for block in range(n_blocks):
+        if at > last:
             raise FrameError("bitshuffle's blocks end too early")
-        size = unpack(view, at)[0]
-        sizes.append(size)
+        (size,) = unpack(frame, at)
+        pack(frame, at, size)
+        starts.append(at)
+        if size == block_nbytes or size == nbytes - block * block_nbytes:
+            stored.append(block)
         at += _START_NBYTES + size
-    if at + nbytes - whole > len(view):
-        raise FrameError("bitshuffle's blocks end too early")
-    return whole, min(whole, block_nbytes), np.array(sizes, np.int64)  # no block of Blosc is larger than its data
+    return starts, stored, at
 
 
 def _decode_block(data: Bytes, item_bytes: int, compressor: str, out: Bytes) -> None:

@@ -27,6 +27,8 @@ class LocatedField:
         Its chunks; one where it is contiguous.
     locations
         Where they lie.
+    files
+        The files that they lie in.
     native
         Whether stored items are delivered as they are.
     fill_item
@@ -41,7 +43,7 @@ class LocatedField:
         self.native = field.stored_dtype == field.dtype
         self._where = f"{store.address}, field {field.name!r}"
         self.fill_item = np.frombuffer(field.fill, field.stored_dtype)
-        self._files = Files(keep_open, self.locations.stamp)
+        self.files = Files(keep_open, self.locations.stamp)
 
     @property
     def held_nbytes(self) -> int:
@@ -59,7 +61,7 @@ class LocatedField:
 
         """
         try:
-            with self._files.opened(path) as descriptor:
+            with self.files.opened(path) as descriptor:
                 yield descriptor
         except ChunkError:
             raise
@@ -76,4 +78,4 @@ class LocatedField:
 
     def close(self) -> None:
         """Close the descriptors."""
-        self._files.close()
+        self.files.close()

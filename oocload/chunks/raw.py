@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -65,6 +66,9 @@ class RawReader(LocatedField):
                     target.fill(run.at, run.n_rows, self.fill_item)
                 continue
             with self.opened(path, together[0].chunk) as descriptor:
+                began = time.perf_counter()
+                if self.files.from_disk and target.index is not None:
+                    self.files.announce(path, ((run.offset, run.n_rows * self._row_nbytes) for run in together))
                 if buffers is not None:
                     for run in together:
                         self._read_run(descriptor, run, run.offset, buffers[run.at : run.at + run.n_rows])
@@ -73,6 +77,8 @@ class RawReader(LocatedField):
                         self._read_run(descriptor, run, run.offset, [target.span(run.at, run.n_rows)])
                 else:
                     self._through_scratch(descriptor, together, target, scratch)
+                nbytes = sum(run.n_rows for run in together) * self._row_nbytes
+                self.files.note(nbytes, time.perf_counter() - began)
         return n_rows * self._row_nbytes
 
     def _runs(self, ranges: Ranges) -> tuple[list[_Run], int]:

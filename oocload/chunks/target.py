@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from oocload.chunks.scratch import Bytes, as_bytes
 
 _MIN_ITEMS_WITHOUT_GIL = 500  # NPY_BEGIN_THREADS_THRESHOLDED in NumPy's ndarraytypes.h
+_SPLITS = (1, 2, 4, 8, 16)
 
 
 Ranges = Sequence[tuple[int, int]]
@@ -67,9 +68,9 @@ class Target:
         if rows.dtype != self.field.dtype:
             self.field[index] = rows
             return
-        # NumPy lets go of the GIL for over 500 items only: few large rows must count as many small items.
-        view = as_items if len(rows) > _MIN_ITEMS_WITHOUT_GIL else as_words
-        view(self.field)[index] = view(rows)
+        # NumPy lets go of the GIL for over 500 items only: few large rows must count as many smaller items.
+        n_items = next((n for n in _SPLITS if n * len(rows) > _MIN_ITEMS_WITHOUT_GIL), _SPLITS[-1])
+        as_items(self.field, n_items)[index] = as_items(rows, n_items)
 
     def fill(self, at: int, n_rows: int, item: NDArray[Any]) -> None:
         """Set every item of some places to one value, given as an array of shape (1,)."""
@@ -90,20 +91,27 @@ class Target:
         return [whole[start : start + nbytes] for start in (self.index * nbytes).tolist()]
 
 
-def as_items(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return a C-contiguous array as a 1-D one with one item per row; scatters small rows fastest."""
+def as_items(rows: NDArray[Any], n_items: int = 1) -> NDArray[Any]:
+    """Return a C-contiguous array with its rows as items that NumPy copies as they are.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+    n_items
+        Into how many items each is cut, where that divides its bytes.
+
+    Returns
+    -------
+    ndarray
+        Shape (rows,), which scatters small rows fastest, or (rows, items).
+
+    """
     nbytes = rows[:1].nbytes
     if nbytes == 0:
         return rows
-    flat = rows.reshape(-1)
-    if nbytes in (1, 2, 4, 8):
-        return flat.view(f"u{nbytes}")
-    return flat.view(f"V{nbytes}")
-
-
-def as_words(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return a C-contiguous array as a 2-D one, each row as words of 8 bytes or as bytes."""
-    nbytes = rows[:1].nbytes
-    if nbytes == 0:
-        return rows
-    return rows.reshape(-1).view("u8" if nbytes % 8 == 0 else "u1").reshape(len(rows), -1)
+    flat = as_bytes(rows)
+    if n_items > 1:
+        n_items = n_items if nbytes % n_items == 0 else nbytes
+        return flat.view(f"V{nbytes // n_items}").reshape(len(rows), n_items)
+    return flat.view(f"u{nbytes}" if nbytes in (1, 2, 4, 8) else f"V{nbytes}")

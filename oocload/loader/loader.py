@@ -44,7 +44,8 @@ class Loader:
     Parameters
     ----------
     store
-        A path (``"train.h5"``, ``"train.zarr"``, ``"train.h5::group"``) or an open `Store`.
+        A path (``"train.h5"``, ``"train.zarr"``, ``"train.npy"``, ``"train.h5::group"``), a glob or a list of paths to
+        join along axis 0 (see `oocload.open`), or an open `Store`.
     batch_size
         Rows per batch, from 1 to the rows of the store.
     x, y
@@ -89,7 +90,7 @@ class Loader:
 
     def __init__(
         self,
-        store: str | os.PathLike[str] | Store,
+        store: stores.Paths | Store,
         batch_size: int,
         *,
         x: str | Sequence[str] | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import zipfile
 from array import array
 from pathlib import Path
 from typing import Any, Self
@@ -156,14 +157,18 @@ class ChunkTable:
                 raise
 
     @classmethod
-    def load(cls, file: Path, path: str, stamp: FileStamp) -> Self | None:
+    def load(cls, file: Path, path: str, stamp: FileStamp, n_chunks: int) -> Self | None:
         """Return the table that a file of a cache holds, or None where there is none that can be read."""
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in arrays.files}
-            return cls(path, stamp, found["offsets"], found["sizes"], found.get("masks"), found.get("numbers"))
-        except (OSError, ValueError, KeyError):
+            table = cls(path, stamp, found["offsets"], found["sizes"], found.get("masks"), found.get("numbers"))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
+        n_written = len(table._offsets)
+        even = all(len(a) == n_written for a in found.values())
+        whole = even and ("numbers" in found or n_written == n_chunks)
+        return table if whole else None
 
 
 def cache_file(folder: Path, path: str, stamp: FileStamp, name: str) -> Path:

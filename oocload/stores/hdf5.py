@@ -132,6 +132,8 @@ class Hdf5Store(Store):
     def _resolve(self, name: str, mappings: list[RowMapping], sources: dict[str, Hdf5Store]) -> None:
         """Make a virtual dataset a field of parts, where its sources hold just the rows that it shows."""
         field = self.fields[name]
+        if os.environ.get("HDF5_VDS_PREFIX"):  # sources are then looked for in other places first
+            return
         parts = []
         for m in mappings:
             try:
@@ -154,7 +156,7 @@ class Hdf5Store(Store):
         if self._index_cache is None:
             return ChunkTable.chunked(path, stamp, dataset, grid)
         file = cache_file(self._index_cache, path, stamp, dataset.name)
-        table = ChunkTable.load(file, path, stamp)
+        table = ChunkTable.load(file, path, stamp, grid.n_chunks)
         if table is None:
             table = ChunkTable.chunked(path, stamp, dataset, grid)
             table.save(file)
@@ -190,7 +192,7 @@ class Hdf5Store(Store):
 def _open_source(path: str, name: str, sources: dict[str, Hdf5Store]) -> Hdf5Store:
     """Return the store of a virtual dataset's source: beside the file that names it, or where the name leads from here.
 
-    Rules: HDF5 reference manual, H5Pset_virtual_prefix; VDS sources of a prefix of their own are left to HDF5.
+    Rules: HDF5 reference manual, H5Pset_virtual_prefix.
     """
     beside = os.path.join(os.path.dirname(path), name)
     file = beside if os.path.exists(beside) else os.path.abspath(name)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.errors import StoreFormatError
-from oocload.layout import ChunkLocations, FieldLayout, Segment
+from oocload.layout import ChunkLocations, Codec, FieldLayout, Segment
 from oocload.stores.base import Part, Store, unreadable
 
 
@@ -34,7 +34,7 @@ def join_parts(name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> Fiel
         dtype=first.dtype,
         stored_dtype=first.dtype,
         chunks=None,
-        codecs=first.codecs if all(f.codecs == first.codecs for f in fields) else (),
+        codecs=first.codecs if all(f.codecs == first.codecs for f in fields) else (Codec("several"),),
         read_path="direct" if other is None else other.field.read_path,
         reason=reason,
         pieces=tuple(_pieces(parts)),
