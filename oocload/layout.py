@@ -271,8 +271,13 @@ class ChunkLocations(Protocol):
         ...
 
     @property
+    def path(self) -> str | None:
+        """The one file that holds all chunks, or None where they have files of their own."""
+        ...
+
+    @property
     def stamp(self) -> FileStamp | None:
-        """The stamp of the one file that holds all chunks, or None where they have files of their own."""
+        """The stamp of that file, where there is one."""
         ...
 
     def find(self, chunk: int) -> ByteRange | None:

@@ -63,14 +63,22 @@ class ChunkReader(LocatedField):
             If a chunk cannot be read or decoded; names path, field and chunk.
 
         """
-        one_band = self._whole_band if self.layout.whole_rows else self._cut_band
-        height, decoded, at = self.layout.chunk_rows, 0, 0
         if self.files.from_disk and target.index is not None:
             self._announce(ranges)
+        if self.locations.path is None:
+            return self._read(ranges, target, scratch, None)
+        with self.opened(
+            self.locations.path, ranges[0][0] // self.layout.chunk_rows * self.grid.per_band
+        ) as descriptor:
+            return self._read(ranges, target, scratch, descriptor)
+
+    def _read(self, ranges: Ranges, target: Target, scratch: Scratch, descriptor: int | None) -> int:
+        one_band = self._whole_band if self.layout.whole_rows else self._cut_band
+        height, decoded, at = self.layout.chunk_rows, 0, 0
         for start, stop in ranges:
             for band in self.grid.bands(start, stop):
                 low, high = max(start - band * height, 0), min(stop - band * height, height)
-                decoded += one_band(band, low, high, at, target, scratch)
+                decoded += one_band(band, low, high, at, target, scratch, descriptor)
                 at += high - low
         return decoded
 
@@ -81,7 +89,9 @@ class ChunkReader(LocatedField):
             if place is not None:
                 self.files.announce(place.path, [(place.offset, place.nbytes)])
 
-    def _whole_band(self, chunk: int, low: int, high: int, at: int, target: Target, scratch: Scratch) -> int:
+    def _whole_band(
+        self, chunk: int, low: int, high: int, at: int, target: Target, scratch: Scratch, descriptor: int | None
+    ) -> int:
         """Decode a chunk that holds whole rows; straight to its place where nothing moves."""
         n_rows, height = high - low, self.layout.chunk_rows
         place = self.locations.find(chunk)
@@ -90,14 +100,16 @@ class ChunkReader(LocatedField):
             return 0
         span = target.span(at, n_rows) if self.native and n_rows == height else None
         if span is not None:
-            self._decode_into(chunk, place, span, scratch)
+            self._decode_into(chunk, place, span, scratch, descriptor)
         else:
             decoded = scratch.get("decoded", self.layout.chunk_nbytes)
-            self._decode_into(chunk, place, decoded, scratch)
+            self._decode_into(chunk, place, decoded, scratch, descriptor)
             target.put(at, self.as_rows(decoded)[low:high])
         return self.layout.chunk_nbytes
 
-    def _cut_band(self, band: int, low: int, high: int, at: int, target: Target, scratch: Scratch) -> int:
+    def _cut_band(
+        self, band: int, low: int, high: int, at: int, target: Target, scratch: Scratch, descriptor: int | None
+    ) -> int:
         """Decode the chunks that rows are cut into, join the rows, and put them."""
         field = self.layout
         assert field.chunks is not None
@@ -110,7 +122,7 @@ class ChunkReader(LocatedField):
                 part[...] = self.fill_item
                 continue
             decoded = scratch.get("decoded", field.chunk_nbytes)
-            self._decode_into(chunk, place, decoded, scratch)
+            self._decode_into(chunk, place, decoded, scratch, descriptor)
             cut = tuple(slice(0, n) for n in part.shape[1:])
             part[...] = self._as_chunk(decoded)[(slice(low, high), *cut)]
             total += field.chunk_nbytes
@@ -126,24 +138,30 @@ class ChunkReader(LocatedField):
             return items.reshape(chunks)
         return items.reshape([chunks[axis] for axis in axes]).transpose(np.argsort(axes))
 
-    def _decode_into(self, chunk: int, place: ByteRange, out: Bytes, scratch: Scratch) -> None:
+    def _decode_into(self, chunk: int, place: ByteRange, out: Bytes, scratch: Scratch, descriptor: int | None) -> None:
         codecs = self.layout.codecs
         if place.skipped:
             codecs = tuple(c for i, c in enumerate(codecs) if not place.skipped >> i & 1)
         if not codecs and place.nbytes == len(out):
-            self._fetch(chunk, place, out)
+            self._fetch(chunk, place, out, descriptor)
             return
         if place.nbytes > _STORED_FACTOR * len(out) + _STORED_OVERHEAD:
             raise self.error(chunk, f"it has {place.nbytes} bytes, more than any codec makes of {len(out)}")
         raw = scratch.get("raw", place.nbytes)
-        self._fetch(chunk, place, raw)
+        self._fetch(chunk, place, raw, descriptor)
         try:
             decode(raw, codecs, out, scratch)
         except DecodeError as exc:
             raise self.error(chunk, str(exc)) from exc
 
-    def _fetch(self, chunk: int, place: ByteRange, buffer: Bytes) -> None:
-        with self.opened(place.path, chunk) as descriptor:
-            began = time.perf_counter()
+    def _fetch(self, chunk: int, place: ByteRange, buffer: Bytes, descriptor: int | None) -> None:
+        if descriptor is None:
+            with self.opened(place.path, chunk) as own:
+                self._fetch(chunk, place, buffer, own)
+            return
+        began = time.perf_counter()
+        try:
             read_all(descriptor, place.offset, [buffer])
-            self.files.note(len(buffer), time.perf_counter() - began)
+        except OSError as exc:
+            raise self.error(chunk, f"cannot read {place.path}: {exc}") from exc
+        self.files.note(len(buffer), time.perf_counter() - began)

@@ -17,6 +17,7 @@ from oocload.layout import FileStamp
 _MAX_BUFFERS = 1024  # IOV_MAX on Linux
 # Bytes per second of one thread's reads: below the first they come from disk, above the second from memory.
 _SLOW, _FAST = 1.0e9, 3.0e9
+_LEAST_NOTED = 64 * 1024
 
 
 @dataclass
@@ -75,7 +76,9 @@ class Files:
         return self._from_disk
 
     def note(self, nbytes: int, seconds: float) -> None:
-        """Note how long a read took."""
+        """Note how long a read took; small ones tell nothing."""
+        if nbytes < _LEAST_NOTED:
+            return
         speed = nbytes / max(seconds, 1e-9)
         self._from_disk = speed < _FAST if self._from_disk else speed < _SLOW
 

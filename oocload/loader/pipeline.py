@@ -36,7 +36,10 @@ from oocload.loader.stats import Stats
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.epoch import EpochPlan, WindowPlan
 
-_TASK_NBYTES = 2**20  # blocks are grouped into tasks of about this many delivered bytes
+# Blocks are grouped into tasks of about this many delivered bytes, and a window has at least so many: with tasks of
+# 1 MiB, rows of 2 KiB in chunks of 512 KiB are read at 0.85 of the speed, raw rows at 0.7 to 0.8.
+_TASK_NBYTES = 4 * 2**20
+_TASKS_OF_A_WINDOW = 8
 _GRACE_S = 0.25  # how long a slab may take to come back before the consumer is served from new memory
 
 
@@ -304,8 +307,8 @@ def _plan_job(r: Resources, epoch: EpochPlan, number: int, root: NDArray[np.uint
 def _cut(job: WindowJob, r: Resources) -> list[tuple[WindowJob, int, int]]:
     """Cut a window into tasks of a few blocks each."""
     block_nbytes = r.grid.mean_rows * sum(f.row_nbytes for f in r.fields.values())
-    step = max(1, _TASK_NBYTES // max(1, block_nbytes))
     n_blocks = len(job.plan.blocks)
+    step = max(1, min(_TASK_NBYTES // max(1, block_nbytes), n_blocks // _TASKS_OF_A_WINDOW))
     tasks = [(job, first, min(n_blocks, first + step)) for first in range(0, n_blocks, step)]
     job.n_left = len(tasks)
     return tasks

@@ -40,7 +40,7 @@ class ChunkTable:
 
     """
 
-    __slots__ = ("_masks", "_numbers", "_offsets", "_path", "_sizes", "stamp")
+    __slots__ = ("_masks", "_numbers", "_offsets", "_sizes", "path", "stamp")
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class ChunkTable:
         masks: NDArray[np.uint32] | None = None,
         numbers: NDArray[np.int64] | None = None,
     ) -> None:
-        self._path = path
+        self.path = path
         self.stamp = stamp
         self._offsets = offsets
         self._sizes = sizes
@@ -105,17 +105,17 @@ class ChunkTable:
         if self._masks is not None:
             masks = np.zeros(n_chunks, np.uint32)
             masks[self._numbers] = self._masks
-        return type(self)(self._path, self.stamp, offsets, sizes, masks)
+        return type(self)(self.path, self.stamp, offsets, sizes, masks)
 
     def check_against_file(self, where: str) -> None:
         """Raise where a chunk ends behind the end of the file."""
-        file_nbytes = os.stat(self._path).st_size
+        file_nbytes = os.stat(self.path).st_size
         ends = np.where(self._offsets >= 0, self._offsets + self._sizes, 0)
         if len(ends) and int(ends.max()) > file_nbytes:
             place = int(ends.argmax())
             chunk = place if self._numbers is None else int(self._numbers[place])
             raise StoreFormatError(
-                f"{where}: chunk {chunk} ends at byte {int(ends[place])}, but {self._path} has {file_nbytes} bytes; "
+                f"{where}: chunk {chunk} ends at byte {int(ends[place])}, but {self.path} has {file_nbytes} bytes; "
                 "the file is truncated: copy or write it again"
             )
 
@@ -141,7 +141,7 @@ class ChunkTable:
         if offset < 0:
             return None
         skipped = 0 if self._masks is None else int(self._masks[chunk])
-        return ByteRange(self._path, offset, int(self._sizes[chunk]), skipped)
+        return ByteRange(self.path, offset, int(self._sizes[chunk]), skipped)
 
     def save(self, file: Path) -> None:
         """Write the table to a file of a cache, whole or not at all."""

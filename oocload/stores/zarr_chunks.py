@@ -29,8 +29,13 @@ class Objects(Protocol):
     """The objects of a Zarr hierarchy, by key."""
 
     @property
+    def path(self) -> str | None:
+        """The one file that holds all objects, or None where they have files of their own."""
+        ...
+
+    @property
     def stamp(self) -> FileStamp | None:
-        """The stamp of the one file that holds all objects, or None where they have files of their own."""
+        """The stamp of that file, where there is one."""
         ...
 
     def find(self, key: str) -> ByteRange | None:
@@ -41,6 +46,7 @@ class Objects(Protocol):
 class DirectoryObjects:
     """Objects that are files below a directory."""
 
+    path = None
     stamp = None
 
     def __init__(self, root: str) -> None:
@@ -67,7 +73,7 @@ class ZipObjects:
 
     def __init__(self, path: str, prefix: str) -> None:
         self.stamp = FileStamp.of(os.stat(path))
-        self._path = path
+        self.path = path
         self._places: dict[str, tuple[int, int]] = {}
         skip = f"{prefix}/" if prefix else ""
         with open(path, "rb", buffering=0) as file, zipfile.ZipFile(path) as archive:
@@ -78,16 +84,16 @@ class ZipObjects:
     def find(self, key: str) -> ByteRange | None:
         """Return a member's range in the zip file."""
         place = self._places.get(key)
-        return None if place is None else ByteRange(self._path, *place)
+        return None if place is None else ByteRange(self.path, *place)
 
     def _place(self, descriptor: int, member: zipfile.ZipInfo) -> tuple[int, int]:
         header = os.pread(descriptor, _LOCAL_HEADER.size, member.header_offset)
         if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\3\4":
-            raise StoreFormatError(f"{self._path} is damaged: no member begins at byte {member.header_offset}")
+            raise StoreFormatError(f"{self.path} is damaged: no member begins at byte {member.header_offset}")
         _, name_nbytes, extra_nbytes = _LOCAL_HEADER.unpack(header)
         start = member.header_offset + _LOCAL_HEADER.size + name_nbytes + extra_nbytes
         if start + member.file_size > self.stamp.nbytes:
-            raise StoreFormatError(f"{self._path} is damaged: member {member.filename} ends behind the end of the file")
+            raise StoreFormatError(f"{self.path} is damaged: member {member.filename} ends behind the end of the file")
         return start, member.file_size
 
 
@@ -108,7 +114,7 @@ class ChunkObjects:
         self._objects = objects
         self._encode_key = encode_key
         self._grid = ChunkGrid(field.shape, field.chunks)
-        self.stamp = objects.stamp
+        self.path, self.stamp = objects.path, objects.stamp
         self._found: dict[int, ByteRange | None] = {}
 
     @property
@@ -156,7 +162,7 @@ class Shards:
         self._objects = objects
         self._encode_key = encode_key
         self._grid = ChunkGrid(field.shape, field.chunks)
-        self.stamp = objects.stamp
+        self.path, self.stamp = objects.path, objects.stamp
         self._per_shard = tuple(s // c for s, c in zip(field.shards, field.chunks, strict=True))
         self._at_start = str(sharding["index_location"]).endswith("start")
         index_codecs = [config_of(c) for c in sharding["index_codecs"]]

@@ -15,7 +15,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
 from zarr.storage import LocalStore, ZipStore
 
 import oocload
@@ -268,6 +268,42 @@ def test_npy(tmp_path: Path, drawn: Drawn, fortran: bool) -> None:
     expected = np.load(tmp_path / "x.npy")
     in_order = not fortran or sum(n > 1 for n in expected.shape) <= 1
     check_all_paths(tmp_path / "x.npy", expected, direct=in_order)
+
+
+@pytest.mark.parametrize("location", ["start", "end"])
+@pytest.mark.parametrize("index", [[BytesCodec(), Crc32cCodec()], [BytesCodec(endian="big")]])
+@pytest.mark.parametrize(
+    "inner", [[BytesCodec()], [TransposeCodec(order=(1, 0)), BytesCodec(endian="big"), ZstdCodec(), Crc32cCodec()]]
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_shards_of_every_kind(tmp_path: Path, location: str, index: list[Any], inner: list[Any], zipped: bool) -> None:
+    rows = np.arange(60 * 8, dtype="<i4").reshape(60, 8)
+    path = tmp_path / ("s.zarr.zip" if zipped else "s.zarr")
+    with ZipStore(path, mode="w") if zipped else LocalStore(path) as holder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zip members written twice
+        group = zarr.open_group(holder, mode="w")
+        sharding = ShardingCodec(chunk_shape=(5, 4), codecs=inner, index_codecs=index, index_location=location)
+        array = group.create_array(
+            "x", shape=rows.shape, dtype="i4", chunks=(20, 8), serializer=sharding, compressors=None, fill_value=-3
+        )
+        array[:7] = rows[:7]  # the rest of the first shard is missing, and so is the second
+        array[40:, :4] = rows[40:, :4]
+    with ZipStore(path, mode="r") if zipped else LocalStore(path) as holder:
+        expected = np.asarray(zarr.open_group(holder, mode="r")["x"][...])
+    check_all_paths(path, expected, direct=True)
+
+
+def test_consolidated_metadata(tmp_path: Path) -> None:
+    rows = np.arange(40).reshape(10, 4)
+    for version in (2, 3):
+        group = zarr.open_group(tmp_path / "c.zarr", mode="w", zarr_format=version)
+        group.create_array("deep/x", data=rows, chunks=(3, 4))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # not part of the Zarr v3 specification
+            zarr.consolidate_metadata(tmp_path / "c.zarr")
+        with oocload.open(tmp_path / "c.zarr") as store:
+            assert list(store.fields) == ["deep/x"]
+        assert same(read(tmp_path / "c.zarr", "deep/x", open_reader, True), rows)
 
 
 def test_filter_masks_are_honoured(tmp_path: Path) -> None:
