@@ -128,7 +128,9 @@ def _block_grid(header: bytes) -> _BlockGrid | None:
 
 def _fill_special(index: Bytes, out: Bytes) -> None:
     """Fill in a chunk that the frame only names: its index holds a mark in place of an offset."""
-    (offset,) = struct.unpack_from("<q", imagecodecs.blosc2_decode(index, numthreads=1))
+    room = np.empty(8, np.uint8)  # one offset; whatever the index claims
+    imagecodecs.blosc2_decode(index, numthreads=1, out=room)
+    (offset,) = struct.unpack("<q", room.tobytes())
     mark = (offset >> 56) & 0xFF
     if mark not in _SPECIAL:
         raise FrameError(f"its Blosc2 frame holds a special chunk of kind {mark:#x}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -66,6 +67,11 @@ def decode(data: Bytes, codecs: Sequence[Codec], out: Bytes, scratch: Scratch) -
     if data is not out:
         _check_length("it", data, out)
         out[:] = data
+
+
+def most_nbytes(codecs: Sequence[Codec], chunk_nbytes: int) -> int:
+    """Return the bytes that a chunk has at most between two codecs: a delta may widen it."""
+    return max(_sizes(codecs, chunk_nbytes))
 
 
 def codec_workspace_nbytes(codecs: Sequence[Codec], chunk_nbytes: int, stored_nbytes: int) -> int:
@@ -164,16 +170,54 @@ def _bitunshuffle(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> N
 
 
 def _unlzma(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> None:
-    _keep(lzma.LZMADecompressor().decompress(data, max_length=len(room) + 1), room)
+    _join_streams(lzma.LZMADecompressor, data, room)
 
 
 def _unbz2(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> None:
-    _keep(bz2.BZ2Decompressor().decompress(data, max_length=len(room) + 1), room)
+    _join_streams(bz2.BZ2Decompressor, data, room)
 
 
-def _keep(decoded: bytes, room: Bytes) -> None:
-    _check_length("it, decompressed,", np.frombuffer(decoded, np.uint8), room)
-    room[:] = np.frombuffer(decoded, np.uint8)
+def _ungzip(codec: Codec, data: Bytes, room: Bytes, scratch: Scratch) -> None:
+    try:
+        if len(imagecodecs.gzip_decode(data, out=room)) == len(room):
+            return
+    except RuntimeError:  # of several members, as pigz and bgzip write them, it takes the first
+        pass
+    _join_streams(_Gunzip, data, room)
+
+
+class _Gunzip:
+    """Python's gzip decompressor, in the form that those of bz2 and lzma have."""
+
+    def __init__(self) -> None:
+        self._decoder = zlib.decompressobj(wbits=31)
+
+    def decompress(self, data: Any, max_length: int) -> bytes:
+        return self._decoder.decompress(data, max_length)
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data
+
+
+def _join_streams(decompressor: Callable[[], Any], data: Any, room: Bytes) -> None:
+    """Decompress one stream after the other; they must fill the room."""
+    at = 0
+    while True:
+        decoder = decompressor()
+        decoded = np.frombuffer(decoder.decompress(data, max_length=len(room) - at + 1), np.uint8)
+        if at + len(decoded) > len(room):
+            raise DecodeError(f"it, decompressed, has more than {len(room)} bytes")
+        room[at : at + len(decoded)] = decoded
+        at, data = at + len(decoded), decoder.unused_data
+        if not decoder.eof or not data or at == len(room):
+            break
+    if at != len(room) or not decoder.eof:
+        raise DecodeError(f"it, decompressed, has {at} bytes, where {len(room)} belong")
 
 
 def _check_crc32c(data: Bytes) -> Bytes:
@@ -202,7 +246,6 @@ _CHECK: dict[str, Callable[[Bytes], Bytes]] = {"crc32c": _check_crc32c, "fletche
 _DECOMPRESS: dict[str, Callable[[Bytes, Bytes], Any]] = {
     "deflate": lambda data, out: imagecodecs.deflate_decode(data, out=out),
     "zlib": lambda data, out: imagecodecs.deflate_decode(data, out=out),
-    "gzip": lambda data, out: imagecodecs.gzip_decode(data, out=out),
     "lzf": lambda data, out: imagecodecs.lzf_decode(data, out=out),
     "zstd": lambda data, out: imagecodecs.zstd_decode(data, out=out),
     "blosc": lambda data, out: imagecodecs.blosc_decode(data, numthreads=1, out=out),
@@ -215,6 +258,7 @@ _UNDO: dict[str, Callable[[Codec, Bytes, Bytes, Scratch], None]] = {
     "delta": _undelta,
     "bitshuffle": _bitunshuffle,
     "blosc2": lambda codec, data, room, scratch: decode_frame(data, room, scratch),
+    "gzip": _ungzip,
     "lzma": _unlzma,
     "bz2": _unbz2,
     "bzip2": _unbz2,

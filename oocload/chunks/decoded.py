@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.chunks.codecs import DecodeError, codec_workspace_nbytes, decode
+from oocload.chunks.codecs import DecodeError, codec_workspace_nbytes, decode, most_nbytes
 from oocload.chunks.fetch import read_all
 from oocload.chunks.located import LocatedField
 from oocload.chunks.scratch import Bytes, Scratch
@@ -18,7 +18,6 @@ from oocload.chunks.target import Ranges, Target
 from oocload.layout import ByteRange, FieldLayout
 from oocload.stores.base import Store
 
-_FILES_KEPT_OPEN = 32  # of chunks that have a file each and were announced
 _MOST_ANNOUNCED = 16
 _STORED_OVERHEAD = 64 * 1024  # how far an incompressible chunk may outgrow its decoded size
 _STORED_FACTOR = 2  # what is larger still is damage, and is not read into memory
@@ -34,19 +33,20 @@ class ChunkReader(LocatedField):
     field
         The field's layout.
     keep_open
-        Whether files stay open between reads.
+        How many files stay open between reads.
 
     """
 
-    def __init__(self, store: Store, field: FieldLayout, keep_open: bool = True) -> None:
-        super().__init__(store, field, _FILES_KEPT_OPEN if keep_open else 0)
+    def __init__(self, store: Store, field: FieldLayout, keep_open: int = 1) -> None:
+        super().__init__(store, field, keep_open)
+        self._most_nbytes = most_nbytes(field.codecs, field.chunk_nbytes)
 
     @property
     def scratch_needs(self) -> Mapping[str, int]:
         """Bytes for one stored chunk, one decoded chunk, and a band of chunks where rows are cut."""
         decoded = self.layout.chunk_nbytes
         stored = self.locations.max_stored_nbytes
-        stored = decoded + _STORED_OVERHEAD if stored is None else stored
+        stored = self._most_nbytes + _STORED_OVERHEAD if stored is None else stored
         return {
             "raw": stored,
             "decoded": decoded,
@@ -145,7 +145,7 @@ class ChunkReader(LocatedField):
         if not codecs and place.nbytes == len(out):
             self._fetch(chunk, place, out, descriptor)
             return
-        if place.nbytes > _STORED_FACTOR * len(out) + _STORED_OVERHEAD:
+        if place.nbytes > _STORED_FACTOR * self._most_nbytes + _STORED_OVERHEAD:
             raise self.error(chunk, f"it has {place.nbytes} bytes, more than any codec makes of {len(out)}")
         raw = scratch.get("raw", place.nbytes)
         self._fetch(chunk, place, raw, descriptor)

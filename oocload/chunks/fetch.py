@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import weakref
@@ -87,7 +88,10 @@ class Files:
 
         Worth it for what comes from disk alone: a range that is in memory costs some microseconds of looking.
         """
-        file = self._take(path)
+        try:
+            file = self._take(path)
+        except OSError:
+            return  # whoever reads it says so
         try:
             os.posix_fadvise(file.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
             for offset, nbytes in ranges:
@@ -100,6 +104,15 @@ class Files:
         with self._lock:
             _close_idle(self._open, 0)
 
+    def _open_file(self, path: str) -> int:
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            if exc.errno != errno.EMFILE:
+                raise
+            _close_idle(self._open, 0)
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
     def _give_back(self, file: _Open) -> None:
         with self._lock:
             file.n_reads -= 1
@@ -109,7 +122,7 @@ class Files:
         with self._lock:
             file = self._open.get(path)
             if file is None:
-                file = self._open[path] = _Open(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                file = self._open[path] = _Open(self._open_file(path))
             else:
                 self._open.move_to_end(path)
             file.n_reads += 1

@@ -16,7 +16,7 @@ from oocload.chunks.scratch import Bytes, Scratch
 
 HEADER_NBYTES = 16
 _START_NBYTES = 4
-_MAX_NBYTES = 2**31 - 64
+_MAX_NBYTES = (2**31 - 1 - 1020) // 3  # of a block: Blosc keeps three of them
 _MAX_ITEM_BYTES = 255
 _BYTE_SHUFFLE, _BIT_SHUFFLE, _UNSPLIT = 0x01, 0x04, 0x10
 _LZ4, _ZSTD = 1 << 5, 4 << 5

@@ -18,7 +18,6 @@ from oocload.stores.base import Store
 # From this many bytes a row, the kernel's own scatter (one preadv with a buffer per row) beats reading into
 # scratch and scattering from there (benchmarks/README.md).
 _KERNEL_SCATTER_ROW_NBYTES = 4096
-_FILES_KEPT_OPEN = 128  # a chunk with a file of its own is read in several blocks
 _PIECE_NBYTES = 2**18  # rows that need scratch pass through it in pieces of this size, which stays in cache
 
 
@@ -32,12 +31,12 @@ class RawReader(LocatedField):
     field
         The field's layout.
     keep_open
-        Whether files stay open between reads.
+        How many files stay open between reads.
 
     """
 
-    def __init__(self, store: Store, field: FieldLayout, keep_open: bool = True) -> None:
-        super().__init__(store, field, _FILES_KEPT_OPEN if keep_open else 0)
+    def __init__(self, store: Store, field: FieldLayout, keep_open: int = 1) -> None:
+        super().__init__(store, field, keep_open)
         self._row_nbytes = field.row_nbytes
         self._height = field.chunk_rows
         self._only = None if field.chunks else self.locations.find(0)  # the one range of a contiguous field

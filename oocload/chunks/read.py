@@ -20,7 +20,7 @@ from oocload.layout import FieldLayout
 from oocload.stores.base import Part, Store
 
 _LIBRARY_READ_NBYTES = 2**20  # rows without chunks are read in pieces of this size
-_MAX_FILES_KEPT_OPEN = 64  # of the parts of one field; with more, each read opens its file
+_FILES_KEPT_OPEN = 32  # of one field: a chunk with a file of its own is read in several blocks, or announced
 
 
 class FieldReader(Protocol):
@@ -127,8 +127,8 @@ class PartsReader:
 
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        keep_open = len(parts) <= _MAX_FILES_KEPT_OPEN
+    def __init__(self, parts: Sequence[Part], keep_open: int) -> None:
+        keep_open //= len(parts)  # with many, each read opens its file
         self._parts = parts
         self._starts = [p.start for p in parts]
         self._readers: list[FieldReader] = []
@@ -171,11 +171,13 @@ class PartsReader:
             reader.close()
 
 
-def open_reader(store: Store, field: FieldLayout, resident: bool = False, keep_open: bool = True) -> FieldReader:
+def open_reader(
+    store: Store, field: FieldLayout, resident: bool = False, keep_open: int = _FILES_KEPT_OPEN
+) -> FieldReader:
     """Return the reader for a field: direct where its layout says so, and held in memory where asked for."""
     reader: FieldReader
     if parts := store.parts(field.name):
-        reader = PartsReader(parts)
+        reader = PartsReader(parts, keep_open)
     elif field.read_path != "direct" or field.row_nbytes == 0 or field.inline:
         reader = LibraryReader(store, field)
     elif not field.codecs and field.whole_rows:

@@ -129,5 +129,10 @@ def check_fields(store: Store, names: Sequence[str]) -> dict[str, FieldLayout]:
 def _weighed(store: Store, field: FieldLayout) -> FieldLayout:
     """Return the layout of a field of Python objects with what they weigh, by the first rows."""
     items = store.read_rows(field.name, 0, min(field.n_rows, _ROWS_WEIGHED)).ravel()
-    weights = [item.nbytes if isinstance(item, np.ndarray) else len(item) if item else 0 for item in items]
-    return replace(field, payload_nbytes=_OBJECT_NBYTES + sum(weights) // max(1, len(weights)))
+    total = sum(map(_weight, items))
+    return replace(field, payload_nbytes=_OBJECT_NBYTES + total // max(1, len(items)))
+
+
+def _weight(item: Any) -> int:
+    """Return the bytes behind one item: an array, text, or what has no length (a reference)."""
+    return item.nbytes if isinstance(item, np.ndarray) else len(item) if hasattr(item, "__len__") else 0

@@ -124,7 +124,7 @@ def carve(
     for name, field in fields.items():
         nbytes = field.row_nbytes * n_rows
         if field.dtype.hasobject:  # its room in the slab stays untouched, and stands for what the objects take
-            arrays[name] = np.empty((n_rows, *field.row_shape), object)
+            arrays[name] = np.empty((n_rows, *field.row_shape), field.dtype)
             offset += align(nbytes)
             continue
         arrays[name] = root[offset : offset + nbytes].view(field.dtype).reshape(n_rows, *field.row_shape)

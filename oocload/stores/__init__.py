@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
+
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError
 from oocload.stores.base import Store
 from oocload.stores.hdf5 import Hdf5Store
@@ -27,9 +29,9 @@ def open(path: Paths, *, index_cache: str | os.PathLike[str] | None = None) -> S
     Parameters
     ----------
     path
-        A file or directory, named by its suffix; a group inside one, ``"train.h5::images/left"``; or several whose
-        rows follow each other: a glob, ``"train-*.h5"``, joined in natural order (``part-2`` before ``part-10``), or a
-        list, joined as it stands.
+        A file or directory, known by its suffix or, of HDF5 and Zarr, by what is in it; a group inside one,
+        ``"train.h5::images/left"``; or several whose rows follow each other: a glob, ``"train-*.h5"``, joined in
+        natural order (``part-2`` before ``part-10``), or a list, joined as it stands.
     index_cache
         Folder that keeps the addresses of an HDF5 file's chunks for the next opening of the same, unchanged file. It
         is made where it does not exist. Worth it from some hundred thousand chunks.
@@ -44,8 +46,8 @@ def open(path: Paths, *, index_cache: str | os.PathLike[str] | None = None) -> S
     StoreNotFoundError
         If nothing lies at the path, or the glob matches nothing.
     StoreFormatError
-        If the suffix is unknown, or the file is not what its suffix says, or is truncated; or if several files have
-        no field in common.
+        If the suffix is unknown and the file is neither HDF5 nor Zarr, or the file is not what its suffix says, or is
+        truncated; or if several files have no field in common.
     UnknownFieldError
         If the group is not in the file.
 
@@ -112,6 +114,10 @@ def _open_one(path: str, index_cache: str | os.PathLike[str] | None) -> Store:
         return NpyStore(file)
     if not Path(file).exists():
         raise StoreNotFoundError(f"store must exist, got {file!r}; nothing lies at that path")
+    if Path(file).is_dir():  # a Zarr hierarchy may lack metadata at its top
+        return ZarrStore(file, group)
+    if h5py.is_hdf5(file):
+        return Hdf5Store(file, group, index_cache)
     known = ", ".join((*HDF5_SUFFIXES, *ZARR_SUFFIXES, *NPY_SUFFIXES))
     raise StoreFormatError(
         f"store must have a suffix that names its format ({known}), got {file!r}; rename it, or run oocload convert"

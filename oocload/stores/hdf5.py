@@ -15,12 +15,19 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.errors import ChunkError, OocloadError, StoreFormatError, StoreNotFoundError, UnknownFieldError
+from oocload.errors import (
+    ChunkError,
+    InvalidArgumentError,
+    OocloadError,
+    StoreFormatError,
+    StoreNotFoundError,
+    UnknownFieldError,
+)
 from oocload.forks import renew_in_child
-from oocload.layout import ChunkGrid, ChunkLocations, FileStamp
+from oocload.layout import ChunkGrid, ChunkLocations, FieldLayout, FileStamp
 from oocload.stores.base import Part, Store, check_stamp
 from oocload.stores.chunk_table import ChunkTable, cache_file
-from oocload.stores.hdf5_fields import describe, walk
+from oocload.stores.hdf5_fields import Found, describe, walk
 from oocload.stores.joined import join_parts
 from oocload.stores.virtual import RowMapping, row_mappings
 
@@ -36,6 +43,8 @@ class Hdf5Store(Store):
         Group inside the file whose datasets are the fields; default the root.
     index_cache
         Folder in which the addresses of chunks are kept between openings; None keeps none.
+    resolve
+        Whether virtual datasets are resolved to their sources; those of sources are not.
 
     Raises
     ------
@@ -49,7 +58,11 @@ class Hdf5Store(Store):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], group: str = "", index_cache: str | os.PathLike[str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        group: str = "",
+        index_cache: str | os.PathLike[str] | None = None,
+        resolve: bool = True,
     ) -> None:
         self._group = group.strip("/")
         self.address = f"{os.fspath(path)}::{self._group}" if self._group else os.fspath(path)
@@ -68,11 +81,11 @@ class Hdf5Store(Store):
             fields = []
             for found in walk(root):
                 fields.append(describe(found))
-                is_virtual = found.dataset is not None and fields[-1].reason == "virtual dataset"
-                if is_virtual and (mappings := row_mappings(found.dataset)) is not None:
-                    virtual[found.name] = mappings
+                if resolve and self._is_virtual_here(found, fields[-1]):
+                    mappings = row_mappings(found.dataset)
+                    virtual |= {found.name: mappings} if mappings else {}
         self.fields = {f.name: f for f in sorted(fields, key=lambda f: f.name)}
-        sources: dict[str, Hdf5Store] = {}
+        sources: dict[str, Hdf5Store] = {} if self._group else {self._path: self}
         for name, mappings in virtual.items():
             self._resolve(name, mappings, sources)
 
@@ -88,10 +101,18 @@ class Hdf5Store(Store):
                     f"{self.address}, field {name!r} has the impossible shape {field.shape} in chunks {field.chunks}; "
                     "the file is damaged"
                 )
+            file = None
             if field.chunks is None:
                 table = ChunkTable.contiguous(path, stamp, dataset.id.get_offset(), field.nbytes)
             else:
-                table = self._chunk_table(path, stamp, dataset, ChunkGrid(field.shape, field.chunks))
+                grid = ChunkGrid(field.shape, field.chunks)
+                if self._index_cache is not None:
+                    file = cache_file(self._index_cache, path, stamp, dataset.name)
+                known = None if file is None else ChunkTable.load(file, path, stamp, grid.n_chunks)
+                table = known or ChunkTable.chunked(path, stamp, dataset, grid)
+                file = None if known else file
+        if file is not None:
+            _keep(table, file)
         table.check_against_file(f"{self.address}, field {name!r}")
         return table
 
@@ -129,6 +150,12 @@ class Hdf5Store(Store):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._path, self._group, self._index_cache)
 
+    def _is_virtual_here(self, found: Found, field: FieldLayout) -> bool:
+        """Whether a dataset is virtual and lies in this very file: HDF5 looks for its sources beside that file."""
+        if found.dataset is None or field.reason != "virtual dataset":
+            return False
+        return bool(os.path.abspath(found.dataset.file.filename) == self._path)
+
     def _resolve(self, name: str, mappings: list[RowMapping], sources: dict[str, Hdf5Store]) -> None:
         """Make a virtual dataset a field of parts, where its sources hold just the rows that it shows."""
         field = self.fields[name]
@@ -137,10 +164,10 @@ class Hdf5Store(Store):
         parts = []
         for m in mappings:
             try:
-                source = self if m.source_file == "." else _open_source(self._path, m.source_file, sources)
+                source = _open_source(self._path, m.source_file, sources)
                 held = source.field(m.source_name.strip("/"))
             except (OocloadError, OSError) as exc:
-                reason = f"virtual dataset whose source cannot be read, so its rows are the fill value: {exc}"
+                reason = f"virtual dataset, and where HDF5 finds no source its rows are the fill value: {exc}"
                 self.fields = {**self.fields, name: replace(field, reason=reason)}
                 return
             n_rows = held.n_rows if m.source_rows is None else m.source_rows
@@ -151,16 +178,6 @@ class Hdf5Store(Store):
             parts.append(Part(m.start, m.stop, m.source_start, source, held))
         self._parts[name] = tuple(parts)
         self.fields = {**self.fields, name: join_parts(name, field.shape, self._parts[name])}
-
-    def _chunk_table(self, path: str, stamp: FileStamp, dataset: h5py.Dataset, grid: ChunkGrid) -> ChunkTable:
-        if self._index_cache is None:
-            return ChunkTable.chunked(path, stamp, dataset, grid)
-        file = cache_file(self._index_cache, path, stamp, dataset.name)
-        table = ChunkTable.load(file, path, stamp, grid.n_chunks)
-        if table is None:
-            table = ChunkTable.chunked(path, stamp, dataset, grid)
-            table.save(file)
-        return table
 
     @contextmanager
     def _metadata(self) -> Iterator[h5py.Group]:
@@ -189,15 +206,26 @@ class Hdf5Store(Store):
         return group
 
 
+def _keep(table: ChunkTable, file: Path) -> None:
+    try:
+        table.save(file)
+    except OSError as exc:
+        raise InvalidArgumentError(
+            f"index_cache must be a folder that can be written, got {file.parent}: {exc}"
+        ) from exc
+
+
 def _open_source(path: str, name: str, sources: dict[str, Hdf5Store]) -> Hdf5Store:
     """Return the store of a virtual dataset's source: beside the file that names it, or where the name leads from here.
 
     Rules: HDF5 reference manual, H5Pset_virtual_prefix.
     """
-    beside = os.path.join(os.path.dirname(path), name)
+    beside = path if name == "." else os.path.join(os.path.dirname(path), name)
     file = beside if os.path.exists(beside) else os.path.abspath(name)
+    if os.path.exists(file) and os.path.samefile(file, path):
+        file = path
     if file not in sources:
-        sources[file] = Hdf5Store(file)
+        sources[file] = Hdf5Store(file, resolve=False)
     return sources[file]
 
 

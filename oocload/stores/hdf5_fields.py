@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -29,6 +31,9 @@ _FILTER_NAMES = {
     32026: "blosc2",
 }
 _BITSHUFFLE_COMPRESSORS = {0: "", 2: "lz4", 3: "zstd"}
+_MOST_NAMES = 8  # under which one group is listed: links can make more paths through a file than it has bytes
+_MOST_BITSHUFFLE_ITEM_BYTES = 255
+_DONT_FILTER_PARTIAL_CHUNKS = 2
 _DIRECT_KINDS = "biufcSVMm"
 
 
@@ -40,12 +45,19 @@ class Found(NamedTuple):
     problem: str = ""
 
 
-def walk(group: h5py.Group, prefix: str = "", seen: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Found]:
-    """Yield every dataset below a group, links followed, each group entered once per way down."""
+def walk(
+    group: h5py.Group,
+    prefix: str = "",
+    above: frozenset[tuple[int, int]] = frozenset(),
+    visits: Counter[tuple[int, int]] | None = None,
+) -> Iterator[Found]:
+    """Yield every dataset below a group, links followed; a group is entered by a few of its names, not from within."""
     info = h5py.h5o.get_info(group.id)
     key = (info.fileno, info.addr)
-    if key in seen:
+    visits = Counter() if visits is None else visits
+    if key in above or visits[key] >= _MOST_NAMES:
         return
+    visits[key] += 1
     for name in group:
         try:
             item = group[name]
@@ -55,7 +67,7 @@ def walk(group: h5py.Group, prefix: str = "", seen: frozenset[tuple[int, int]] =
         if isinstance(item, h5py.Dataset):
             yield Found(prefix + name, item)
         elif isinstance(item, h5py.Group):
-            yield from walk(item, f"{prefix}{name}/", seen | {key})
+            yield from walk(item, f"{prefix}{name}/", above | {key}, visits)
 
 
 def _describe_link(group: h5py.Group, name: str, exc: Exception) -> str:
@@ -118,7 +130,8 @@ def _missing_filter(dataset: h5py.Dataset) -> str | None:
 
 def _fill(plist: Any, dtype: np.dtype[Any]) -> bytes:
     value = np.zeros((), dtype)
-    plist.get_fill_value(value)
+    if plist.get_fill_time() != h5py.h5d.FILL_TIME_NEVER:
+        plist.get_fill_value(value)
     return value.tobytes()
 
 
@@ -126,9 +139,9 @@ def _codec(entry: tuple[int, int, tuple[int, ...], bytes]) -> Codec:
     number, _, values, _ = entry
     name = _FILTER_NAMES.get(number, f"filter-{number}")
     if name == "deflate":
-        return Codec(name, level=values[0])
+        return Codec(name, level=values[0] if values else None)
     if name == "shuffle":
-        return Codec(name, item_bytes=values[0])
+        return Codec(name, item_bytes=values[0] if values else 0)
     if name == "bitshuffle" and len(values) > 2:
         block, compressor = (*values[3:5], 0, 0)[:2]
         variant = _BITSHUFFLE_COMPRESSORS.get(compressor, f"compressor-{compressor}")
@@ -158,6 +171,26 @@ def _reason_for_fallback(dataset: h5py.Dataset, plist: Any, codecs: tuple[Codec,
         return "raw data in external files"
     if layout not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT, h5py.h5d.CHUNKED):
         return "unknown layout"
-    if any(c.name == "bitshuffle" and (c.item_bytes < 1 or c.variant.startswith("comp")) for c in codecs):
-        return "bitshuffle of an unknown kind"
-    return reason_against(codecs)
+    if codecs and _chunk_options(plist) & _DONT_FILTER_PARTIAL_CHUNKS:
+        return "partial edge chunks without filters"
+    return next((reason for c in codecs if (reason := _reason_for_shuffle(c))), "") or reason_against(codecs)
+
+
+def _reason_for_shuffle(codec: Codec) -> str:
+    if codec.name not in ("shuffle", "bitshuffle"):
+        return ""
+    if codec.item_bytes < 1 or codec.variant.startswith("comp"):
+        return f"{codec.name} of an unknown kind"
+    wide = codec.name == "bitshuffle" and codec.item_bytes > _MOST_BITSHUFFLE_ITEM_BYTES
+    return f"bitshuffle of items of {codec.item_bytes} bytes" if wide else ""
+
+
+def _chunk_options(plist: Any) -> int:
+    """Return what `H5Pget_chunk_opts` says of a creation property list; h5py has no name for it."""
+    options = ctypes.c_uint(0)
+    try:
+        get = ctypes.CDLL(h5py.h5p.__file__).H5Pget_chunk_opts
+        get.argtypes, get.restype = [ctypes.c_int64, ctypes.POINTER(ctypes.c_uint)], ctypes.c_int
+        return options.value if get(plist.id, ctypes.byref(options)) >= 0 else 0
+    except (OSError, AttributeError):  # an HDF5 library that hides its names
+        return 0

@@ -40,7 +40,7 @@ def row_mappings(dataset: h5py.Dataset) -> list[RowMapping] | None:
         if mapping.start != at:  # rows that no source covers, or that two cover
             return None
         at = mapping.stop
-    return mappings if at == dataset.shape[0] else None
+    return mappings if mappings and at == dataset.shape[0] else None
 
 
 def _row_range(space: Any, row_shape: tuple[int, ...]) -> tuple[int, int] | None:

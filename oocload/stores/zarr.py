@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class ZarrStore(Store):
         self._path = os.path.abspath(path)  # so that a change of folder, or another process, finds it
         self._lock = threading.RLock()
         renew_in_child(self)
+        self._pid = os.getpid()
         self._is_directory = Path(self._path).is_dir()
         self._members: dict[str, Member] | None = self._list()
         versions = sorted({str(m.array.metadata.zarr_format) for m in self._members.values() if m.array is not None})
@@ -112,8 +114,8 @@ class ZarrStore(Store):
 
     def _opened(self) -> dict[str, Member]:
         with self._lock:
-            if self._members is None:
-                self._members = self._list()
+            if self._members is None or self._pid != os.getpid():  # an open zip file must not cross a fork
+                self._members, self._pid = self._list(), os.getpid()
             return self._members
 
     def _list(self) -> dict[str, Member]:
@@ -133,6 +135,9 @@ def _open_node(path: str, group: str, shown: str) -> Any:
     try:
         root = zarr.open(path if Path(path).is_dir() else ZipStore(path, mode="r"), mode="r")
     except Exception as exc:  # zarr raises FileNotFoundError, KeyError, ValueError and its own, by what is missing
+        if group:  # a hierarchy may begin in a folder that has no metadata above it
+            with suppress(Exception):
+                return zarr.open(path if Path(path).is_dir() else ZipStore(path, mode="r"), mode="r", path=group)
         raise StoreFormatError(f"{shown} must be a Zarr store, and zarr cannot open it: {one_line(exc)}") from exc
     if not group:
         return root

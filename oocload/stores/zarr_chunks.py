@@ -8,6 +8,7 @@ import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 import google_crc32c
@@ -20,6 +21,7 @@ from oocload.stores.zarr_fields import config_of
 
 _SHARD_INDEXES_KEPT = 64
 _PLACES_KEPT = 4096  # of chunks with objects of their own: looking for one costs 10 µs, which a small chunk feels
+_MEMBER_NBYTES = 192  # a name, two numbers and their places in a dict
 _PLACE_NBYTES = 512  # a path, three numbers and their places in a dict
 _LOCAL_HEADER = struct.Struct("<4s22x2H")  # signature; lengths of name and extra field (APPNOTE.TXT, 4.3.7)
 _MISSING = 2**64 - 1
@@ -38,6 +40,11 @@ class Objects(Protocol):
         """The stamp of that file, where there is one."""
         ...
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the places of objects take."""
+        ...
+
     def find(self, key: str) -> ByteRange | None:
         """Return where an object's bytes lie, or None where there is none."""
         ...
@@ -48,6 +55,7 @@ class DirectoryObjects:
 
     path = None
     stamp = None
+    nbytes = 0
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -59,6 +67,8 @@ class DirectoryObjects:
             return ByteRange(path, 0, os.stat(path).st_size)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as exc:
+            raise ChunkError(f"cannot look for the chunk in {path}: {exc}") from exc
 
 
 class ZipObjects:
@@ -80,6 +90,11 @@ class ZipObjects:
             for member in archive.infolist():  # of two members of one name, the later counts
                 if member.filename.startswith(skip):
                     self._places[member.filename[len(skip) :]] = self._place(file.fileno(), member)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the table of members."""
+        return _MEMBER_NBYTES * len(self._places)
 
     def find(self, key: str) -> ByteRange | None:
         """Return a member's range in the zip file."""
@@ -119,8 +134,8 @@ class ChunkObjects:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the places found so far can come to."""
-        return _PLACE_NBYTES * min(_PLACES_KEPT, self._grid.n_chunks)
+        """Bytes that the places found so far can come to, and the members of a zip file."""
+        return self._objects.nbytes + _PLACE_NBYTES * min(_PLACES_KEPT, self._grid.n_chunks)
 
     def find(self, chunk: int) -> ByteRange | None:
         """Return the object of a chunk, or None where there is none."""
@@ -164,6 +179,7 @@ class Shards:
         self._grid = ChunkGrid(field.shape, field.chunks)
         self.path, self.stamp = objects.path, objects.stamp
         self._per_shard = tuple(s // c for s, c in zip(field.shards, field.chunks, strict=True))
+        self._n_per_shard = prod(self._per_shard)
         self._at_start = str(sharding["index_location"]).endswith("start")
         index_codecs = [config_of(c) for c in sharding["index_codecs"]]
         self._checksummed = len(index_codecs) == 2
@@ -175,8 +191,8 @@ class Shards:
     @property
     def nbytes(self) -> int:
         """Bytes that the kept shard indexes can come to."""
-        n_shards = -(-self._grid.n_chunks // int(np.prod(self._per_shard)))
-        return min(_SHARD_INDEXES_KEPT, n_shards) * self._index_nbytes
+        n_shards = -(-self._grid.n_chunks // self._n_per_shard)
+        return self._objects.nbytes + min(_SHARD_INDEXES_KEPT, n_shards) * self._index_nbytes
 
     def find(self, chunk: int) -> ByteRange | None:
         """Return a chunk's range inside its shard, or None where it or the shard was never written."""
@@ -192,7 +208,7 @@ class Shards:
 
     @property
     def _index_nbytes(self) -> int:
-        return 16 * int(np.prod(self._per_shard)) + (4 if self._checksummed else 0)
+        return 16 * self._n_per_shard + (4 if self._checksummed else 0)
 
     def _index(self, key: str) -> _Index | None:
         with self._lock:
@@ -215,9 +231,12 @@ class Shards:
                 f"{self._where}: shard {shard.path} has {shard.nbytes} bytes, fewer than its index; it is truncated"
             )
         start = shard.offset if self._at_start else shard.offset + shard.nbytes - self._index_nbytes
-        with open(shard.path, "rb", buffering=0) as file:
-            raw = os.pread(file.fileno(), self._index_nbytes, start)
-        body = raw[: 16 * int(np.prod(self._per_shard))]
+        try:
+            with open(shard.path, "rb", buffering=0) as file:
+                raw = os.pread(file.fileno(), self._index_nbytes, start)
+        except OSError as exc:
+            raise ChunkError(f"{self._where}: cannot read shard {shard.path}: {exc}") from exc
+        body = raw[: 16 * self._n_per_shard]
         if self._checksummed and crc32c(body) != int.from_bytes(raw[-4:], "little"):
             raise ChunkError(f"{self._where}: the index of shard {shard.path} fails its checksum; the file is damaged")
         entries = np.frombuffer(body, self._entry).astype(np.uint64).reshape(*self._per_shard, 2)

@@ -66,7 +66,7 @@ def _is_array(file: str) -> bool:
         return True
     try:
         return bool(_load(file).get("node_type") == "array")
-    except (ValueError, AttributeError) as exc:
+    except (ValueError, AttributeError, RecursionError) as exc:
         raise StoreFormatError(f"{file} must be the metadata of a Zarr array or group, and is damaged: {exc}") from exc
 
 

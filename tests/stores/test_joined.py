@@ -200,7 +200,7 @@ class TestVirtual:
         (tmp_path / "s1.h5").unlink()
         loader = self.check(path, direct=False)
         if direct_path_enabled():
-            assert "whose source cannot be read, so its rows are the fill value" in loader.fields["x"].reason
+            assert "where HDF5 finds no source its rows are the fill value" in loader.fields["x"].reason
 
     def test_source_in_the_same_file(self, tmp_path: Path) -> None:
         with h5py.File(tmp_path / "v.h5", "w", libver="latest") as file:
