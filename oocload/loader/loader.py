@@ -26,7 +26,9 @@ from oocload.loader.runtime import Runtime, Setup, settle
 from oocload.loader.state import check_state, make_state
 from oocload.loader.stats import Stats
 from oocload.loader.windows import Window, windows
+from oocload.loader.world import detect
 from oocload.plan.epoch import EpochPlan, count_batches
+from oocload.plan.ranks import Share, Uneven
 from oocload.plan.shuffle import Shuffle
 from oocload.stores.base import Store
 from oocload.units import format_bytes, parse_bytes
@@ -66,6 +68,14 @@ class Loader:
         Called with each batch, as it would be delivered; what it returns is delivered.
     threads
         Threads that read and decode; None takes one per core that this process may use.
+    rank, world_size
+        Of this process in a data-parallel job: each rank reads its own rows, ``batch_size`` of them per batch, and all
+        ranks have equally many batches. None takes both from `torch.distributed`, `jax.distributed`, ``TF_CONFIG`` or
+        the variables of torchrun, MPI and Slurm; a process that none of them speaks of reads everything. All ranks
+        need the same seed, which must be given.
+    uneven
+        Where ranks do not divide the rows: ``"pad"`` repeats a few, fewer than there are ranks, ``"drop"`` leaves as
+        few out, others each epoch, ``"error"`` refuses.
 
     Raises
     ------
@@ -102,12 +112,21 @@ class Loader:
         drop_last: bool = False,
         transform: Callable[[Any], Any] | None = None,
         threads: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        uneven: Uneven = "pad",
     ) -> None:
         _check_options(shuffle, drop_last, transform)
         batch_size = _whole_number("batch_size", batch_size, 1)
         seed = None if seed is None else _whole_number("seed", seed, 0, 2**64 - 1)
         threads = None if threads is None else _whole_number("threads", threads, 1)
         ceiling = None if memory is None else parse_bytes(memory, "memory")
+        share = _share(rank, world_size, uneven)
+        if shuffle and seed is None and share.world_size > 1:
+            raise InvalidArgumentError(
+                f"seed must be given where there are ranks (this is rank {share.rank} of {share.world_size}), the same "
+                "on each: they would draw different ones and read the same rows twice"
+            )
         self._seed_given = seed is not None
         self._owns_store = not isinstance(store, Store)
         self._store = store if isinstance(store, Store) else stores.open(store)
@@ -126,6 +145,7 @@ class Loader:
                 ceiling=ceiling,
                 drop_last=drop_last,
                 threads=threads or len(os.sched_getaffinity(0)),
+                share=share,
             )
             self._own(settle(self._store, self._setup))
         except BaseException:
@@ -262,6 +282,8 @@ class Loader:
             "shuffle": o.shuffle,
             "seed": o.seed,
             "drop_last": o.drop_last,
+            "world_size": o.share.world_size,
+            "uneven": o.share.uneven,
         }
 
     def begin_state(self) -> dict[str, Any]:
@@ -299,6 +321,11 @@ class Loader:
         return self._runtime.options.grid.n_rows
 
     @property
+    def epoch_rows(self) -> int:
+        """Rows of an epoch: those of the store, or this rank's share of them."""
+        return self._runtime.options.n_rows
+
+    @property
     def drop_last(self) -> bool:
         """Whether the last batch is left out where it is not full."""
         return self._setup.drop_last
@@ -317,7 +344,7 @@ class Loader:
     def window_rows(self) -> int:
         """Rows of one window: the pool in which rows are shuffled."""
         o = self._runtime.options
-        return min(o.grid.n_rows, o.window_blocks * o.grid.mean_rows)
+        return min(o.n_rows, o.window_blocks * o.grid.mean_rows)
 
     @property
     def memory(self) -> int:
@@ -327,13 +354,14 @@ class Loader:
     def __repr__(self) -> str:
         o, r = self._runtime.options, self._runtime
         order = f"shuffled with seed {o.seed}" if o.shuffle else "in order"
-        window = f"{o.window_blocks} of {o.grid.n_blocks} blocks of {o.grid.mean_rows} rows"
+        window = f"{o.window_blocks} of {r.n_blocks} blocks of {o.grid.mean_rows} rows"
         if o.shuffle:
             nbytes = self.window_rows * self._setup.row_nbytes
             window += f", {format_bytes(nbytes)}; batch entropy {r.relative_entropy:.2f} of a uniform shuffle's"
         batches = f"{len(self):,} batches of {o.batch_rows}"
+        ranks = f", rank {o.share.rank} of {o.share.world_size}" if o.share.world_size > 1 else ""
         lines = [
-            f"Loader({self._store.address!r}): {self.n_rows:,} rows in {batches}, {order}",
+            f"Loader({self._store.address!r}): {self.epoch_rows:,} rows in {batches}, {order}{ranks}",
             f"  window: {window}",
             f"  memory: ceiling {format_bytes(r.budget.ceiling)}, of which {format_bytes(r.fit.needed)} are needed "
             f"({r.fit.n_slabs} slabs, {r.fit.n_threads} threads)",
@@ -494,6 +522,17 @@ def _close(runtime: Runtime, store: Store | None) -> None:
     runtime.close()
     if store is not None:
         store.close()
+
+
+def _share(rank: int | None, world_size: int | None, uneven: Uneven) -> Share:
+    """Return this process's share of the rows, detected where nobody says."""
+    if (rank is None) != (world_size is None):
+        raise InvalidArgumentError(
+            f"rank and world_size must be given together, got rank={rank!r} and world_size={world_size!r}"
+        )
+    if rank is None or world_size is None:
+        return Share(*detect(), uneven)
+    return Share(_whole_number("rank", rank, 0), _whole_number("world_size", world_size, 1), uneven)
 
 
 def _check_options(shuffle: Any, drop_last: Any, transform: Any) -> None:

@@ -17,7 +17,7 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -297,8 +297,7 @@ def _plan_job(r: Resources, epoch: EpochPlan, number: int, root: NDArray[np.uint
     head_rows = epoch.head_rows(number)
     room, arrays = carve(root, r.fields, head_rows + n_rows, n_rows if epoch.options.shuffle else 0)
     plan = epoch.window(number, room)
-    first, after = r.grid.borders(plan.blocks)
-    starts = np.concatenate([[0], np.cumsum(after - first)])
+    starts = np.concatenate([[0], np.cumsum(plan.stops - plan.starts)])
     if plan.destinations is not None:
         plan.destinations[:] += head_rows
     return WindowJob(epoch, plan, arrays, starts)
@@ -307,7 +306,7 @@ def _plan_job(r: Resources, epoch: EpochPlan, number: int, root: NDArray[np.uint
 def _cut(job: WindowJob, r: Resources) -> list[tuple[WindowJob, int, int]]:
     """Cut a window into tasks of a few blocks each."""
     block_nbytes = r.grid.mean_rows * sum(f.row_nbytes for f in r.fields.values())
-    n_blocks = len(job.plan.blocks)
+    n_blocks = len(job.plan.starts)
     step = max(1, min(_TASK_NBYTES // max(1, block_nbytes), n_blocks // _TASKS_OF_A_WINDOW))
     tasks = [(job, first, min(n_blocks, first + step)) for first in range(0, n_blocks, step)]
     job.n_left = len(tasks)
@@ -335,15 +334,25 @@ def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) ->
             r.condition.notify_all()
 
 
+def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ranges with those that follow each other made one: they go to consecutive places."""
+    merged = [ranges[0]]
+    for start, stop in ranges[1:]:
+        if start == merged[-1][1]:
+            merged[-1] = (merged[-1][0], stop)
+        else:
+            merged.append((start, stop))
+    return merged
+
+
 def _read_blocks(job: WindowJob, first: int, last: int, r: Resources, scratch: Scratch) -> int:
     """Read blocks ``first`` to ``last`` of a window, all fields, to their places; return the bytes decoded."""
-    borders = r.grid.borders(job.plan.blocks[first:last])
-    ranges = list(zip(*(b.tolist() for b in borders), strict=True))
+    ranges = list(zip(job.plan.starts[first:last].tolist(), job.plan.stops[first:last].tolist(), strict=True))
     index = None
     if job.plan.destinations is not None:
         index = job.plan.destinations[job.starts[first] : job.starts[last]]
-    else:  # consecutive blocks to consecutive places: one range
-        ranges = [(ranges[0][0], ranges[-1][1])]
+    else:
+        ranges = _merged(ranges)
     decoded = 0
     for name, reader in r.readers.items():
         target = Target(job.arrays[name], index, job.plan.head_rows + int(job.starts[first]))

@@ -25,6 +25,7 @@ from oocload.plan.quality import (
     relative_entropy,
     smallest_window_blocks,
 )
+from oocload.plan.ranks import ALONE, Share, blocks_of_rank
 from oocload.plan.shuffle import WORKSPACE_NBYTES, Shuffle
 from oocload.stores.base import Store
 from oocload.units import format_bytes
@@ -44,6 +45,7 @@ class Setup:
     ceiling: int | None
     drop_last: bool
     threads: int
+    share: Share = ALONE
     window_blocks: int | None = None  # of a state that was loaded
 
     @property
@@ -72,7 +74,8 @@ class Runtime:
         condition = threading.Condition(threading.RLock())
         self.budget = Budget(ceiling, condition)
         self.stats = Stats(setup.fields, resident, self.budget)
-        self.relative_entropy = relative_entropy(options.batch_rows, options.window_blocks, options.grid.n_blocks)
+        self.n_blocks = blocks_of_rank(options.share, options.grid)
+        self.relative_entropy = relative_entropy(options.batch_rows, options.window_blocks, self.n_blocks)
         self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
         slab = slab_nbytes(setup.fields, slab_rows(options), index_rows(options))
         self._resources = Resources(
@@ -128,9 +131,10 @@ def settle(store: Store, setup: Setup) -> Runtime:
     """
     fields = setup.fields
     n_rows = next(iter(fields.values())).n_rows
-    if setup.batch_size > n_rows:
+    if setup.batch_size > (most := setup.share.n_rows(n_rows)):
+        whose = "the store" if setup.share.world_size == 1 else f"one of {setup.share.world_size} ranks"
         raise InvalidArgumentError(
-            f"batch_size must be at most the rows of the store, {n_rows}, got {setup.batch_size}; lower batch_size"
+            f"batch_size must be at most the rows of {whose}, {most}, got {setup.batch_size}; lower batch_size"
         )
     grid, resident = lay_blocks(n_rows, {name: FieldRows(f.row_nbytes, f.segments) for name, f in fields.items()})
     readers = {name: open_reader(store, f) for name, f in fields.items()}
@@ -153,22 +157,24 @@ def settle(store: Store, setup: Setup) -> Runtime:
 
 
 def _plan_options(setup: Setup, grid: BlockGrid, window_blocks: int = 1) -> PlanOptions:
-    return PlanOptions(grid, setup.batch_size, window_blocks, bool(setup.shuffle), setup.seed, setup.drop_last)
+    s = setup
+    return PlanOptions(grid, s.batch_size, window_blocks, bool(s.shuffle), s.seed, s.drop_last, s.share)
 
 
 def _wish(setup: Setup, grid: BlockGrid) -> Wish:
     """Return the window to wish for and the smallest that will do, in blocks."""
-    least = smallest_window_blocks(grid.n_blocks, grid.mean_rows, setup.batch_size)
+    n_blocks = blocks_of_rank(setup.share, grid)
+    least = smallest_window_blocks(n_blocks, grid.mean_rows, setup.batch_size)
     asked = setup.window_blocks
     if asked is None and isinstance(setup.shuffle, Shuffle) and setup.shuffle.window_rows is not None:
-        asked = min(grid.n_blocks, max(least, -(-setup.shuffle.window_rows // grid.mean_rows)))
+        asked = min(n_blocks, max(least, -(-setup.shuffle.window_rows // grid.mean_rows)))
     if asked is not None:
         return Wish(asked, asked, asked)
     if setup.shuffle:
-        wished = default_window_blocks(grid.n_blocks, grid.mean_rows, setup.row_nbytes, setup.batch_size)
+        wished = default_window_blocks(n_blocks, grid.mean_rows, setup.row_nbytes, setup.batch_size)
         return Wish(wished, max(least, min(wished, MIN_WINDOW_BLOCKS)), least)
     blocks = _UNSHUFFLED_WINDOW_NBYTES // max(1, grid.mean_rows * setup.row_nbytes)
-    return Wish(min(grid.n_blocks, max(least, blocks)), least, least)
+    return Wish(min(n_blocks, max(least, blocks)), least, least)
 
 
 def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader], resident: frozenset[str]) -> Costs:
@@ -217,7 +223,7 @@ def _warn_of_small_window(runtime: Runtime, setup: Setup) -> None:
     if (
         setup.shuffle
         and not explicit
-        and blocks < min(MIN_WINDOW_BLOCKS, options.grid.n_blocks)
+        and blocks < min(MIN_WINDOW_BLOCKS, runtime.n_blocks)
         and runtime.relative_entropy < POOR_ENTROPY
     ):
         nbytes = blocks * options.grid.mean_rows * setup.row_nbytes

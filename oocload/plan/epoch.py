@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.plan.blocks import BlockGrid
+from oocload.plan.ranks import ALONE, Reads, Share, reads_of
 from oocload.plan.shuffle import BLOCKS, ROWS, permutation
 
 
@@ -34,6 +35,12 @@ class PlanOptions:
     shuffle: bool
     seed: int
     drop_last: bool = False
+    share: Share = ALONE
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of an epoch: this rank's share."""
+        return self.share.n_rows(self.grid.n_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +49,8 @@ class WindowPlan:
 
     Attributes
     ----------
-    blocks
-        Block numbers in reading order.
+    starts, stops
+        Ranges of rows in reading order: blocks, or parts of some.
     n_rows
         Rows of the window.
     destinations
@@ -57,7 +64,8 @@ class WindowPlan:
 
     """
 
-    blocks: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
     n_rows: int
     destinations: NDArray[np.int64] | None
     first_batch: int
@@ -90,23 +98,27 @@ class EpochPlan:
     @property
     def n_windows(self) -> int:
         """Windows in the epoch."""
-        return -(-self.options.grid.n_blocks // self.options.window_blocks)
+        return -(-len(self._reads.starts) // self.options.window_blocks)
 
     @cached_property
     def block_order(self) -> NDArray[np.int64]:
-        """All blocks in the order in which windows take them."""
+        """All blocks in the order in which windows, of one rank after the other, take them."""
         o = self.options
         if not o.shuffle:
             return np.arange(o.grid.n_blocks, dtype=np.int64)
         return permutation(o.grid.n_blocks, o.seed, self.epoch, BLOCKS)
 
     @cached_property
+    def _reads(self) -> Reads:
+        """What this rank reads."""
+        return reads_of(self.options.share, self.options.grid, self.block_order)
+
+    @cached_property
     def _starts(self) -> NDArray[np.int64]:
         """The position of each window's first row, and of the row after the last."""
-        o = self.options
-        starts, stops = o.grid.borders(self.block_order)
-        stops -= starts
-        rows = np.add.reduceat(stops, np.arange(0, o.grid.n_blocks, o.window_blocks))
+        reads = self._reads
+        firsts = np.arange(0, len(reads.starts), self.options.window_blocks)
+        rows = np.add.reduceat(reads.stops - reads.starts, firsts)
         return np.concatenate([[0], np.cumsum(rows)])
 
     def window_start(self, window: int) -> int:
@@ -123,7 +135,7 @@ class EpochPlan:
 
     def last_window(self, batch: int) -> int:
         """Return the window in which a batch ends, which is the one that delivers it."""
-        stop = min((batch + 1) * self.options.batch_rows, self.options.grid.n_rows)
+        stop = min((batch + 1) * self.options.batch_rows, self.options.n_rows)
         return self.window_of(stop - 1)
 
     def window_rows(self, window: int) -> int:
@@ -142,8 +154,10 @@ class EpochPlan:
         first_batch = start // o.batch_rows
         last = window == self.n_windows - 1
         end_batch = self.n_batches if last else stop // o.batch_rows
+        blocks = slice(window * o.window_blocks, (window + 1) * o.window_blocks)
         return WindowPlan(
-            blocks=self.block_order[window * o.window_blocks : (window + 1) * o.window_blocks],
+            starts=self._reads.starts[blocks],
+            stops=self._reads.stops[blocks],
             n_rows=n_rows,
             destinations=permutation(n_rows, o.seed, self.epoch, ROWS, window, room) if o.shuffle else None,
             first_batch=first_batch,
@@ -156,7 +170,7 @@ class EpochPlan:
         """Return the store's row numbers of one batch, in order; decides without reading anything."""
         o = self.options
         start = batch * o.batch_rows
-        stop = min(start + o.batch_rows, o.grid.n_rows)
+        stop = min(start + o.batch_rows, o.n_rows)
         parts = []
         for window in range(self.window_of(start), self.window_of(stop - 1) + 1):
             first = self.window_start(window)
@@ -165,8 +179,8 @@ class EpochPlan:
 
     def _window_rows(self, window: int) -> NDArray[np.int64]:
         plan = self.window(window)
-        borders = zip(*self.options.grid.borders(plan.blocks), strict=True)
-        sources = np.concatenate([np.arange(start, stop) for start, stop in borders])
+        ranges = zip(plan.starts, plan.stops, strict=True)
+        sources = np.concatenate([np.arange(start, stop) for start, stop in ranges])
         if plan.destinations is None:
             return sources
         rows = np.empty_like(sources)
@@ -176,21 +190,22 @@ class EpochPlan:
 
 def count_batches(options: PlanOptions) -> int:
     """Return the batches of any epoch."""
-    n_rows, batch_rows = options.grid.n_rows, options.batch_rows
+    n_rows, batch_rows = options.n_rows, options.batch_rows
     return n_rows // batch_rows if options.drop_last else -(-n_rows // batch_rows)
 
 
 def slab_rows(options: PlanOptions) -> int:
     """Return the rows that the largest slab holds: one window and the head of a batch before it."""
-    full = options.grid.most_rows(options.window_blocks)
-    one_window = options.grid.n_blocks <= options.window_blocks
-    aligned = full % options.batch_rows == 0 and options.grid.even
+    full = min(options.n_rows, options.grid.most_rows(options.window_blocks))
+    alone = options.share.world_size == 1
+    one_window = alone and options.grid.n_blocks <= options.window_blocks
+    aligned = alone and full % options.batch_rows == 0 and options.grid.even
     return full if one_window or aligned else full + options.batch_rows - 1
 
 
 def index_rows(options: PlanOptions) -> int:
     """Return the rows whose destinations the largest window has to keep."""
-    return options.grid.most_rows(options.window_blocks) if options.shuffle else 0
+    return min(options.n_rows, options.grid.most_rows(options.window_blocks)) if options.shuffle else 0
 
 
 def windows_from(options: PlanOptions, epoch: int, batch: int, endless: bool) -> Iterator[tuple[EpochPlan, int]]:
