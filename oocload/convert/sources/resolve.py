@@ -86,7 +86,10 @@ def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> di
     if name.endswith(".npz"):
         members = {m: lambda m=m: NpzSource(path, m) for m in npz_members(path)}
         return _choose(members, [inner] if inner else fields, path)
-    if name.endswith((*stores.HDF5_SUFFIXES, *stores.ZARR_SUFFIXES, *stores.NPY_SUFFIXES)) or Path(path).is_dir():
+    if name.endswith(stores.NPY_SUFFIXES):
+        store = stores.open(path)
+        return _choose({"x": lambda: StoreField(store, store.field("x"), path)}, fields, path)
+    if name.endswith((*stores.HDF5_SUFFIXES, *stores.ZARR_SUFFIXES)) or Path(path).is_dir():
         return _from_store_path(path, inner, fields)
     if is_idx(path):
         return _choose({"x": lambda: IdxSource(path)}, fields, path)
@@ -102,7 +105,12 @@ def _from_store_path(path: str, inner: str, fields: Sequence[str] | None) -> dic
 
 
 def _of_store(store: Store, fields: Sequence[str] | None) -> dict[str, ArraySource]:
-    names = fields if fields is not None else [n for n, f in store.fields.items() if f.shape and f.read_path != "none"]
+    names = fields if fields is not None else [n for n, f in store.fields.items() if f.shape]
+    for name in names:
+        if (field := store.field(name)).read_path == "none":
+            raise StoreFormatError(
+                f"field {name!r} of {store.address} cannot be read: {field.reason}; choose other fields with fields="
+            )
     return {name: StoreField(store, store.field(name)) for name in names}
 
 

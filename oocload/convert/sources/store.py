@@ -17,10 +17,10 @@ from oocload.stores.base import Store
 
 
 class StoreField:
-    """One field of a store."""
+    """One field of a store; the label is what errors call it."""
 
-    def __init__(self, store: Store, field: FieldLayout) -> None:
-        self.label = f"{store.address}, field {field.name!r}"
+    def __init__(self, store: Store, field: FieldLayout, label: str | None = None) -> None:
+        self.label = label or f"{store.address}, field {field.name!r}"
         self.shape = field.shape
         self.dtype: np.dtype[Any] = field.dtype
         self._store = store
