@@ -60,7 +60,8 @@ class LibraryReader:
     def scratch_needs(self) -> Mapping[str, int]:
         """Bytes of one decoded chunk band, and as much for what the library holds meanwhile."""
         band = self._field.chunk_rows * self._field.row_nbytes if self._field.chunks else _LIBRARY_READ_NBYTES
-        return {"library": 2 * min(self._field.nbytes, max(band, self._field.row_nbytes))}
+        rows = min(self._field.nbytes, max(band, self._field.row_nbytes))
+        return {"library": 2 * max(rows, self._field.chunk_nbytes)}  # a chunk is decoded whole, however wide it is
 
     def read(self, ranges: Ranges, target: Target, scratch: Scratch) -> int:
         """Put ranges of rows into a target; return the bytes that were decoded for it."""

@@ -111,6 +111,7 @@ def test_a_batch_taken_by_number_is_a_copy(make_store: Make) -> None:
         assert loader[3].tolist() == loader[3].tolist() == list(range(192, 256, 2))
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize("memory", ["200 KiB", "500 KiB", "3 MiB", "50 MiB", None])
 def test_the_window_does_not_depend_on_the_threads(make_store: Make, memory: str | None) -> None:
     path = make_store(100_000, 1000, compression="gzip")
