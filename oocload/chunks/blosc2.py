@@ -12,16 +12,13 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from oocload.chunks.frames import FrameError
 from oocload.chunks.scratch import Bytes, Scratch
 
 _MAGIC = b"\x9e\xa8b2frame\x00"
 _LEAST_HEADER = 87
 _SPECIAL = {0x81: 0x00, 0x84: 0x00}  # chunks that are not stored: all zeros, never initialised
 _B2ND = b"\xa4b2nd\xd2"
-
-
-class FrameError(Exception):
-    """Bytes that are no frame of one chunk."""
 
 
 def decode_frame(data: Bytes, out: Bytes, scratch: Scratch) -> None:

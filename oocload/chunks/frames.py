@@ -24,7 +24,7 @@ _BITSHUFFLE_HEADER = 12  # decoded size, 8 bytes; block size, 4 bytes; both big-
 
 
 class FrameError(Exception):
-    """Bytes that no frame can be built around."""
+    """Bytes that are no frame, or that none can be built around."""
 
 
 def unshuffle(data: Bytes, item_bytes: int, out: Bytes, scratch: Scratch) -> None:
