@@ -63,7 +63,7 @@ class ChunkReader(LocatedField):
             If a chunk cannot be read or decoded; names path, field and chunk.
 
         """
-        if self.files.from_disk and target.index is not None:
+        if self.files.from_disk and not target.in_order:
             self._announce(ranges)
         if self.locations.path is None:
             return self._read(ranges, target, scratch, None)

@@ -57,7 +57,7 @@ class RawReader(LocatedField):
 
         """
         runs, n_rows = self._runs(ranges)
-        buffers = target.row_buffers() if self._scatters and target.index is not None else None
+        buffers = target.row_buffers() if self._scatters and target.takes_all and not target.in_order else None
         for path, group in groupby(runs, key=_PATH):
             together = list(group)
             if path is None:
@@ -66,12 +66,12 @@ class RawReader(LocatedField):
                 continue
             with self.opened(path, together[0].chunk) as descriptor:
                 began = time.perf_counter()
-                if self.files.from_disk and target.index is not None:
+                if self.files.from_disk and not target.in_order:
                     self.files.announce(path, ((run.offset, run.n_rows * self._row_nbytes) for run in together))
                 if buffers is not None:
                     for run in together:
                         self._read_run(descriptor, run, run.offset, buffers[run.at : run.at + run.n_rows])
-                elif target.index is None and self.native:
+                elif target.in_order and self.native:
                     for run in together:
                         self._read_run(descriptor, run, run.offset, [target.span(run.at, run.n_rows)])
                 else:

@@ -87,9 +87,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What fits under a ceiling: the window, how many slabs and how many threads."""
+    """What fits under a ceiling: window, whether it is dealt over two slabs, number of slabs and of threads."""
 
     window_blocks: int
+    deal: bool
     n_slabs: int
     n_threads: int
     needed: int
@@ -111,6 +112,8 @@ class Costs:
         Window in blocks → bytes of one slab.
     shuffle
         Window in blocks → bytes taken while its rows are permuted.
+    dealt
+        Window in blocks → whether its rows can be dealt over two slabs.
 
     """
 
@@ -118,28 +121,41 @@ class Costs:
     per_thread: int
     slab: Callable[[int], int]
     shuffle: Callable[[int], int] = lambda _: 0
+    dealt: Callable[[int], bool] = lambda _: False
 
     def needed(self, window_blocks: int, n_slabs: int, n_threads: int) -> int:
         """Return the bytes that a configuration takes."""
         held = self.fixed + n_threads * self.per_thread + n_slabs * self.slab(window_blocks)
         return held + self.shuffle(window_blocks)
 
+    def least_needed(self, window_blocks: int, deal: bool, n_threads: int) -> int:
+        """Return the bytes that a configuration takes with as few slabs as it works with.
+
+        One is filled while the consumer has another; where rows are dealt over two, both of those are being filled.
+        """
+        return self.needed(window_blocks, 3 if deal and self.dealt(window_blocks) else 2, n_threads)
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Windows in blocks: the one wished for, the smallest that mixes passably, the smallest that works at all."""
+    """Windows in blocks: the one wished for, the smallest that mixes passably, the smallest that works at all.
+
+    ``deal`` says whether rows must be dealt over two slabs, as a state may; None leaves it to the ceiling.
+    """
 
     blocks: int
     passable: int
     least: int
+    deal: bool | None = None
 
 
 def fit(costs: Costs, ceiling: int | None, wish: Wish, n_threads: int) -> tuple[Fit, int]:
     """Choose window, slabs and threads under a ceiling; return them and the ceiling.
 
     The window decides the order of rows, so it follows from the ceiling alone, with room for the scratch of a fixed
-    number of threads, fewer before it goes below ``wish.passable``. Then come as many threads as were asked for and
-    fit. A third slab, where there is room, keeps them busy while one window ends and the consumer holds another.
+    number of threads, fewer before it goes below ``wish.passable``. Its rows are dealt over two slabs, unless only
+    fewer slabs fit. Then come as many threads as were asked for and fit. One more slab, where there is room, keeps
+    them busy while one window ends and the consumer holds another.
 
     Parameters
     ----------
@@ -160,7 +176,7 @@ def fit(costs: Costs, ceiling: int | None, wish: Wish, n_threads: int) -> tuple[
 
     """
     if ceiling is None:
-        wished = costs.needed(wish.blocks, 2, n_threads)
+        wished = costs.least_needed(wish.blocks, wish.deal is not False, n_threads)
         ceiling = max(default_ceiling(), wished)
         if wished > (available := available_memory()):
             raise MemoryCeilingError(
@@ -169,10 +185,11 @@ def fit(costs: Costs, ceiling: int | None, wish: Wish, n_threads: int) -> tuple[
                 "or run oocload convert to a store with smaller chunks"
             )
     for least in (wish.passable, wish.least):
-        for allowance in range(_THREADS_ALLOWED_FOR, 0, -1):
-            if costs.needed(least, 2, allowance) <= ceiling:
-                blocks = _largest_that_fits(costs, ceiling, least, wish.blocks, allowance)
-                return _fill_up(costs, ceiling, blocks, n_threads), ceiling
+        for deal in (True, False) if wish.deal is None else (wish.deal,):
+            for allowance in range(_THREADS_ALLOWED_FOR, 0, -1):
+                if costs.least_needed(least, deal, allowance) <= ceiling:
+                    blocks = _largest_that_fits(costs, ceiling, least, wish.blocks, deal, allowance)
+                    return _fill_up(costs, ceiling, blocks, deal, n_threads), ceiling
     smallest = _smallest(costs, wish)
     raise MemoryCeilingError(
         f"memory must be at least {smallest} bytes ({format_bytes(smallest)}) for this store and batch size, "
@@ -182,20 +199,23 @@ def fit(costs: Costs, ceiling: int | None, wish: Wish, n_threads: int) -> tuple[
 
 
 def _smallest(costs: Costs, wish: Wish) -> int:
-    return costs.needed(wish.least, 2, 1)
+    return costs.least_needed(wish.least, wish.deal or False, 1)
 
 
-def _fill_up(costs: Costs, ceiling: int, blocks: int, n_threads: int) -> Fit:
-    """Return a window with as many threads as fit, and a third slab if it does."""
-    threads = max([1, *(t for t in range(1, n_threads + 1) if costs.needed(blocks, 2, t) <= ceiling)])
-    n_slabs = 3 if costs.needed(blocks, 3, threads) <= ceiling else 2
-    return Fit(blocks, n_slabs, threads, costs.needed(blocks, n_slabs, threads))
+def _fill_up(costs: Costs, ceiling: int, blocks: int, deal: bool, n_threads: int) -> Fit:
+    """Return a window with as many threads as fit, and one more slab if it does."""
+    threads = max([1, *(t for t in range(1, n_threads + 1) if costs.least_needed(blocks, deal, t) <= ceiling)])
+    n_slabs = 3 if deal and costs.dealt(blocks) else 2
+    n_slabs += costs.needed(blocks, n_slabs + 1, threads) <= ceiling
+    return Fit(blocks, deal, n_slabs, threads, costs.needed(blocks, n_slabs, threads))
 
 
-def _largest_that_fits(costs: Costs, ceiling: int, low: int, high: int, threads: int) -> int:
+def _largest_that_fits(costs: Costs, ceiling: int, low: int, high: int, deal: bool, threads: int) -> int:
+    if costs.least_needed(high, deal, threads) <= ceiling:  # all of a store in one window takes fewer slabs
+        return high
     while low < high:
         middle = (low + high + 1) // 2
-        if costs.needed(middle, 2, threads) <= ceiling:
+        if costs.least_needed(middle, deal, threads) <= ceiling:
             low = middle
         else:
             high = middle - 1

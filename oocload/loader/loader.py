@@ -9,12 +9,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 import oocload.stores as stores
 from oocload.errors import ClosedError, InvalidArgumentError
@@ -22,14 +23,19 @@ from oocload.forks import renew_in_child
 from oocload.layout import FieldLayout
 from oocload.loader.access import BatchAccess
 from oocload.loader.batch import Batch, BatchForm, check_fields, choose_form
-from oocload.loader.runtime import Runtime, Setup, settle
-from oocload.loader.state import check_state, make_state
+from oocload.loader.filled import Slab, slabs
+from oocload.loader.handle import StoreHandle
+from oocload.loader.labels import label_field
+from oocload.loader.options import Setup, check_flags, check_sampling, check_share, whole_number
+from oocload.loader.rows import By, read_classes, read_weights, select, split_fractions, split_ids
+from oocload.loader.runtime import Runtime, settle
+from oocload.loader.state import check_state, identity_of, make_state
 from oocload.loader.stats import Stats
-from oocload.loader.windows import Window, windows
-from oocload.loader.world import detect
-from oocload.plan.epoch import EpochPlan, count_batches
-from oocload.plan.ranks import Share, Uneven
+from oocload.plan.measure import ShuffleQuality, measure
+from oocload.plan.ranks import Uneven
+from oocload.plan.select import Selection
 from oocload.plan.shuffle import Shuffle
+from oocload.plan.windows import Plan
 from oocload.stores.base import Store
 from oocload.units import format_bytes, parse_bytes
 
@@ -74,8 +80,15 @@ class Loader:
         the variables of torchrun, MPI and Slurm; a process that none of them speaks of reads everything. All ranks
         need the same seed, which must be given.
     uneven
-        Where ranks do not divide the rows: ``"pad"`` repeats a few, fewer than there are ranks, ``"drop"`` leaves as
-        few out, others each epoch, ``"error"`` refuses.
+        Where ranks (or ``Shuffle(streams=)``) do not divide the rows: ``"pad"`` repeats a few, fewer than there are
+        ranks, ``"drop"`` leaves as few out, others each epoch, ``"error"`` refuses.
+    weights
+        Name of a field, or an array of one number for each row of the store: rows are drawn with replacement, in
+        proportion to it; an epoch has as many rows as without.
+    balanced
+        Name of a field of labels: every batch has equally many rows of each class, of which ``batch_size`` must be a
+        multiple. An epoch has as many batches as without: rows of rare classes are repeated, of frequent ones each
+        epoch takes others.
 
     Raises
     ------
@@ -115,29 +128,29 @@ class Loader:
         rank: int | None = None,
         world_size: int | None = None,
         uneven: Uneven = "pad",
+        weights: str | ArrayLike | None = None,
+        balanced: str | None = None,
     ) -> None:
-        _check_options(shuffle, drop_last, transform)
-        batch_size = _whole_number("batch_size", batch_size, 1)
-        seed = None if seed is None else _whole_number("seed", seed, 0, 2**64 - 1)
-        threads = None if threads is None else _whole_number("threads", threads, 1)
+        check_flags(shuffle, drop_last, transform)
+        check_sampling(shuffle, weights, balanced)
+        batch_size = whole_number("batch_size", batch_size, 1)
+        seed = None if seed is None else whole_number("seed", seed, 0, 2**64 - 1)
+        threads = None if threads is None else whole_number("threads", threads, 1)
         ceiling = None if memory is None else parse_bytes(memory, "memory")
-        share = _share(rank, world_size, uneven)
+        share = check_share(rank, world_size, uneven, shuffle, batch_size)
         if shuffle and seed is None and share.world_size > 1:
             raise InvalidArgumentError(
                 f"seed must be given where there are ranks (this is rank {share.rank} of {share.world_size}), the same "
                 "on each: they would draw different ones and read the same rows twice"
             )
         self._seed_given = seed is not None
-        self._owns_store = not isinstance(store, Store)
-        self._store = store if isinstance(store, Store) else stores.open(store)
+        opened = not isinstance(store, Store)
+        self._handle = StoreHandle(stores.open(store) if not isinstance(store, Store) else store, opened)
         try:
-            self._form = choose_form(self._store, x, y, sample_weight)
-            fields = check_fields(self._store, self._form.names)
-            self._transform = transform
-            self.renew_locks()
-            self._epoch, self._batch, self._begun = 0, 0, False
-            self._access: BatchAccess | None = None
-            self._setup = Setup(
+            form = choose_form(self._store, x, y, sample_weight)
+            fields = check_fields(self._store, form.names)
+            n_rows = next(iter(fields.values())).n_rows
+            setup = Setup(
                 fields=fields,
                 batch_size=batch_size,
                 shuffle=shuffle,
@@ -146,19 +159,34 @@ class Loader:
                 drop_last=drop_last,
                 threads=threads or len(os.sched_getaffinity(0)),
                 share=share,
+                label=label_field(form, fields),
+                weights=None if weights is None else read_weights(self._store, weights, n_rows),
+                balance=None if balanced is None else read_classes(self._store, balanced, n_rows, "balanced"),
             )
-            self._own(settle(self._store, self._setup))
+            self._start(form, transform, setup)
         except BaseException:
-            if self._owns_store:
-                self._store.close()
+            self._handle.release()
             raise
+
+    def _start(self, form: BatchForm, transform: Callable[[Any], Any] | None, setup: Setup) -> None:
+        """Settle on what is read, at the beginning of epoch 0."""
+        self._form, self._transform, self._setup = form, transform, setup
+        self.renew_locks()
+        self._epoch, self._batch, self._begun = 0, 0, False
+        self._access: BatchAccess | None = None
+        self._planned: Plan | None = None
         self._closed = False
+        self._own(settle(self._store, setup))
+
+    @property
+    def _store(self) -> Store:
+        return self._handle.store
 
     # Batches
 
     def __len__(self) -> int:
         """Return the batches of an epoch."""
-        return count_batches(self._runtime.options)
+        return self._runtime.options.n_batches
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate over one epoch: the rest of a loaded one, or the next."""
@@ -171,7 +199,7 @@ class Loader:
     def __getitem__(self, index: int) -> Batch:
         """Return batch ``index`` of the current epoch, the same as iteration would.
 
-        Each call decodes the window that holds the batch, unless the call before needed the same one. The arrays are
+        Each call decodes the windows that the batch mixes, unless the call before needed the same. The arrays are
         fresh copies.
 
         Raises
@@ -207,12 +235,12 @@ class Loader:
 
         """
         stats = self._usable().stats
-        for window in self._windows(endless=False):
-            start = window.skip * window.batch_rows
-            epoch, after = window.epoch, window.first_batch + window.n_batches
-            n_rows, n_batches = window.n_rows - start, window.n_batches - window.skip
-            arrays = {name: array[start : window.n_rows] for name, array in window.arrays.items()}
-            del window
+        for slab in self._slabs(endless=False):
+            start = slab.skip * slab.batch_rows
+            epoch, after = slab.epoch, slab.first_batch + slab.n_batches
+            n_rows, n_batches = slab.n_rows - start, slab.n_batches - slab.skip
+            arrays = {name: array[start : slab.n_rows] for name, array in slab.arrays.items()}
+            del slab
             yield arrays
             del arrays
             self._note(epoch, after)
@@ -229,7 +257,10 @@ class Loader:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"index must be from 0 to {len(self) - 1}, got {index}")
-        return EpochPlan(self._runtime.options, self._epoch).batch_rows(index)
+        with self._lock:
+            if self._planned is None or self._planned.epoch != self._epoch:
+                self._planned = self._runtime.options.plan(self._epoch)
+            return self._planned.batch_rows(index)
 
     @property
     def epoch(self) -> int:
@@ -238,13 +269,28 @@ class Loader:
 
     # State
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, epoch: int | None = None, batch: int | None = None) -> dict[str, Any]:
         """Return where the loader stands: a few integers, and a fingerprint of store and options.
 
-        The position is that of the batch after the last one delivered.
+        The position is that of the batch after the last one delivered. A framework that takes batches ahead of the
+        model (Keras, `tf.data`) knows better which one that is: with ``epoch`` and ``batch``, the state says that so
+        many batches of that epoch are done, whatever was delivered.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If only one of the two is given, or there is no such batch.
+
         """
+        if (epoch is None) != (batch is None):
+            raise InvalidArgumentError(f"epoch and batch must be given together, got {epoch!r} and {batch!r}")
         with self._lock:
-            return self._state_at(*self._normalised(self._epoch, self._batch))
+            if epoch is None or batch is None:
+                return self._state_at(*self._normalised(self._epoch, self._batch))
+            epoch, batch = whole_number("epoch", epoch, 0), whole_number("batch", batch, 0)
+            if batch > len(self):
+                raise InvalidArgumentError(f"batch must be from 0 to {len(self)}, got {batch}")
+            return self._state_at(*self._normalised(epoch, batch))
 
     def load_state_dict(self, state: Any) -> None:
         """Go to where a state stands: the next ``for`` yields exactly what was still to come.
@@ -264,27 +310,17 @@ class Loader:
             adopt_seed = not self._seed_given and isinstance(state, dict) and isinstance(state.get("seed"), int)
             if adopt_seed:
                 identity["seed"] = state["seed"]
-            epoch, batch, window_blocks = check_state(state, identity, len(self))
+            position = check_state(state, identity, len(self))
             options = self._runtime.options
-            if (identity["seed"], window_blocks) != (options.seed, options.window_blocks):
-                setup = replace(self._setup, seed=identity["seed"], window_blocks=window_blocks)
-                self._restart(setup)
-            self._epoch, self._batch = self._normalised(epoch, batch)
+            here = (options.seed, options.window_blocks, options.deal)
+            if (identity["seed"], position.window_blocks, position.deal) != here:
+                changed = {"seed": identity["seed"], "window_blocks": position.window_blocks, "deal": position.deal}
+                self._restart(replace(self._setup, **changed))
+            self._epoch, self._batch = self._normalised(position.epoch, position.batch)
             self._begun = False
 
     def _identity(self) -> dict[str, Any]:
-        o = self._runtime.options
-        return {
-            "store": self._store.fingerprint(self._form.names),
-            "n_rows": o.grid.n_rows,
-            "blocks": o.grid.fingerprint,
-            "batch_size": o.batch_rows,
-            "shuffle": o.shuffle,
-            "seed": o.seed,
-            "drop_last": o.drop_last,
-            "world_size": o.share.world_size,
-            "uneven": o.share.uneven,
-        }
+        return identity_of(self._store.fingerprint(self._form.names), self._setup, self._runtime.options)
 
     def begin_state(self) -> dict[str, Any]:
         """Return the state from which the next ``for`` begins: what `state_dict` gives, or the next epoch's start."""
@@ -296,7 +332,130 @@ class Loader:
         return (epoch, batch) if batch < len(self) else (epoch + 1, 0)
 
     def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
-        return make_state(self._identity(), epoch, batch, self._runtime.options.window_blocks)
+        o = self._runtime.options
+        return make_state(self._identity(), epoch, batch, o.window_blocks, o.deal)
+
+    # Rows
+
+    @overload
+    def split(
+        self, *fractions: float, by: By = "blocks", stratify: str | None = None, seed: int = 0
+    ) -> tuple[Loader, ...]: ...
+
+    @overload
+    def split(self, *parts: Sequence[Any] | NDArray[Any], ids: str | None = None) -> tuple[Loader, ...]: ...
+
+    @overload
+    def split(self, parts: Mapping[Any, Any], /, *, ids: str | None = None) -> dict[Any, Loader]: ...
+
+    def split(
+        self,
+        *parts: Any,
+        by: By = "blocks",
+        stratify: str | None = None,
+        ids: str | None = None,
+        seed: int = 0,
+    ) -> Any:
+        """Return loaders of parts of the rows, which share none, whatever the epoch.
+
+        Parameters
+        ----------
+        parts
+            Fractions, each above 0 and together at most 1; or lists of row numbers, one per part; or one dict, name →
+            row numbers.
+        by
+            Of fractions: ``"blocks"`` takes whole blocks, so that no chunk is read for two parts but at their borders;
+            ``"rows"`` takes single rows, and every part reads every block.
+        stratify
+            Of fractions: a field of labels of which every part gets its fraction, by rows.
+        ids
+            A field that lists an identifier for each row, number or text: parts are then lists of identifiers.
+        seed
+            Of the choice; the same fractions with the same seed are the same rows, whatever the loader's own seed.
+
+        Returns
+        -------
+        tuple of Loader, or dict of name → Loader
+            Loaders with the options of this one, each with a ceiling of its own as high as this one's; the store stays
+            open until the last of them is closed.
+
+        Raises
+        ------
+        InvalidArgumentError, UnknownFieldError
+            If fractions exceed 1, a part is empty, a row or identifier is unknown or comes twice, or a class has
+            fewer rows than there are parts.
+
+        Examples
+        --------
+        >>> import numpy as np, oocload
+        >>> _ = oocload.convert({"x": np.zeros((100, 4)), "y": np.arange(100)}, "split.h5")
+        >>> train, val = oocload.Loader("split.h5", batch_size=10, seed=0).split(0.8, 0.2)
+        >>> train.n_rows, val.n_rows
+        (80, 20)
+
+        """
+        grid, selection = self._runtime.options.grid, self._runtime.selection
+        if len(parts) == 1 and isinstance(parts[0], Mapping):
+            found = split_ids(self._store, grid, selection, parts[0], ids)
+            return dict(zip(parts[0], self._children(found), strict=True))
+        if parts and all(isinstance(part, int | float | np.number) for part in parts):
+            seed = whole_number("seed", seed, 0, 2**64 - 1)
+            return tuple(self._children(split_fractions(self._store, grid, selection, parts, by, stratify, seed)))
+        if any(isinstance(part, int | float | str | Mapping) for part in parts):
+            raise InvalidArgumentError(
+                f"parts must be fractions, or lists of rows, or one dict of those, got {parts!r}"
+            )
+        return tuple(self._children(split_ids(self._store, grid, selection, dict(enumerate(parts)), ids)))
+
+    def select(self, rows: ArrayLike) -> Loader:
+        """Return a loader of some rows of this one, with the same options.
+
+        Parameters
+        ----------
+        rows
+            Row numbers of the store, each once, in any order; or a mask, one flag for each row of the store.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If a row is not in this loader or comes twice, or none is left.
+
+        """
+        chosen = select(self._runtime.options.grid, self._runtime.selection, rows)
+        return next(iter(self._children([chosen])))
+
+    def _children(self, selections: Sequence[Selection]) -> list[Loader]:
+        """Return loaders of parts of the rows."""
+        self._usable()
+        children: list[Loader] = []
+        try:
+            for selection in selections:
+                child = object.__new__(type(self))
+                child._seed_given = self._seed_given
+                child._handle = self._handle.share()
+                try:
+                    setup = replace(self._setup, selection=selection, window_blocks=None, deal=None)
+                    child._start(self._form, self._transform, setup)
+                except BaseException:
+                    child._handle.release()
+                    raise
+                children.append(child)
+        except BaseException:
+            for child in children:
+                child.close()
+            raise
+        return children
+
+    def shuffle_quality(self) -> ShuffleQuality:
+        """Return how well the current epoch is mixed, from its plan; reads no rows but the labels.
+
+        Where batches are ``(x, y)`` and ``y`` is one whole number or text per row, that field is read whole, and the
+        result says how long runs of equal labels are in the store, and how well batches mix them.
+        """
+        codes = None
+        if self._setup.label is not None:
+            codes = read_classes(self._store, self._setup.label, self._setup.store_rows, "y").codes
+        return measure(self._usable().options, self._runtime.selection, self._epoch, codes)
 
     # Facts
 
@@ -317,8 +476,8 @@ class Loader:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the store."""
-        return self._runtime.options.grid.n_rows
+        """Rows of the store, or of the part of it that this loader has."""
+        return self._runtime.selection.n_rows
 
     @property
     def epoch_rows(self) -> int:
@@ -342,9 +501,9 @@ class Loader:
 
     @property
     def window_rows(self) -> int:
-        """Rows of one window: the pool in which rows are shuffled."""
+        """Rows of one window, which are decoded together; a batch mixes two of them, where there are several."""
         o = self._runtime.options
-        return min(o.n_rows, o.window_blocks * o.grid.mean_rows)
+        return min(o.n_rows, self._runtime.window_blocks * o.pool.block_rows)
 
     @property
     def memory(self) -> int:
@@ -354,7 +513,7 @@ class Loader:
     def __repr__(self) -> str:
         o, r = self._runtime.options, self._runtime
         order = f"shuffled with seed {o.seed}" if o.shuffle else "in order"
-        window = f"{o.window_blocks} of {r.n_blocks} blocks of {o.grid.mean_rows} rows"
+        window = f"{r.window_blocks} of {r.n_blocks} blocks of {o.pool.block_rows} rows"
         if o.shuffle:
             nbytes = self.window_rows * self._setup.row_nbytes
             window += f", {format_bytes(nbytes)}; batch entropy {r.relative_entropy:.2f} of a uniform shuffle's"
@@ -424,20 +583,21 @@ class Loader:
             "store": self._store,
             "form": self._form,
             "transform": self._transform,
-            "setup": replace(self._setup, window_blocks=self._runtime.options.window_blocks),
+            "setup": self._settled(),
             "position": (self._epoch, self._batch, self._begun),
             "seed_given": self._seed_given,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._store, self._form, self._transform = state["store"], state["form"], state["transform"]
-        self._setup, self._seed_given = state["setup"], state["seed_given"]
+        self._handle = StoreHandle(state["store"], owned=True)
+        self._seed_given = state["seed_given"]
+        self._start(state["form"], state["transform"], state["setup"])
         self._epoch, self._batch, self._begun = state["position"]
-        self.renew_locks()
-        self._access = None
-        self._owns_store = True
-        self._closed = False
-        self._own(settle(self._store, self._setup))
+
+    def _settled(self) -> Setup:
+        """Return the options with the window that was chosen."""
+        o = self._runtime.options
+        return replace(self._setup, window_blocks=o.window_blocks, deal=o.deal)
 
     def renew_locks(self) -> None:
         """Make the lock, or replace it in a forked child."""
@@ -450,7 +610,7 @@ class Loader:
             raise ClosedError("loader must be open, and it was closed; make a new one")
         if self._runtime.pid != os.getpid():
             self._access = None
-            self._restart(replace(self._setup, window_blocks=self._runtime.options.window_blocks))
+            self._restart(self._settled())
         return self._runtime
 
     def _restart(self, setup: Setup) -> None:
@@ -458,13 +618,13 @@ class Loader:
         self._finalizer.detach()
         if self._runtime.pid == os.getpid():
             self._runtime.close()
-        self._setup, self._access = setup, None
+        self._setup, self._access, self._planned = setup, None, None
         self._own(runtime)
 
     def _own(self, runtime: Runtime) -> None:
         """Keep a runtime; what it holds goes when this loader is closed or forgotten."""
         self._runtime = runtime
-        self._finalizer = weakref.finalize(self, _close, runtime, self._store if self._owns_store else None)
+        self._finalizer = weakref.finalize(self, _close, runtime, self._handle)
         self._finalizer.atexit = False
 
     # Delivery
@@ -490,67 +650,34 @@ class Loader:
             if self._epoch == epoch:
                 self._epoch, self._batch, self._begun = epoch + 1, 0, False
 
-    def _windows(self, endless: bool) -> Iterator[Window]:
-        """Yield decoded windows from where the loader stands; what every adapter is built on."""
+    def _slabs(self, endless: bool) -> Iterator[Slab]:
+        """Yield filled slabs from where the loader stands; what every adapter is built on."""
         runtime, epoch, batch = self._begin()
         stats = runtime.stats
         stats.begin_pass()
-        with closing(windows(runtime, epoch, batch, endless)) as stream:
+        with closing(slabs(runtime, epoch, batch, endless)) as stream:
             while True:
                 began = time.perf_counter()
-                window = next(stream, None)
+                slab = next(stream, None)
                 stats.wait_s += time.perf_counter() - began
-                if window is None:
+                if slab is None:
                     break
-                yield window
-                del window  # its slab is free for the next but one as soon as the consumer lets go of its batches
+                yield slab
+                del slab  # its memory is free for another as soon as the consumer lets go of its batches
         self._finish(epoch)
 
     def _deliver(self, endless: bool) -> Iterator[Batch]:
         form, transform, stats = self._form, self._transform, self._usable().stats
-        for window in self._windows(endless):
-            for number, start, stop in window.batches():
-                batch = form.slice(window.arrays, start, stop)
-                self._note(window.epoch, number + 1)
+        for slab in self._slabs(endless):
+            for number, start, stop in slab.batches():
+                batch = form.slice(slab.arrays, start, stop)
+                self._note(slab.epoch, number + 1)
                 stats.add_batch(stop - start)
                 yield batch if transform is None else transform(batch)
                 del batch
-            del window
+            del slab
 
 
-def _close(runtime: Runtime, store: Store | None) -> None:
+def _close(runtime: Runtime, handle: StoreHandle) -> None:
     runtime.close()
-    if store is not None:
-        store.close()
-
-
-def _share(rank: int | None, world_size: int | None, uneven: Uneven) -> Share:
-    """Return this process's share of the rows, detected where nobody says."""
-    if (rank is None) != (world_size is None):
-        raise InvalidArgumentError(
-            f"rank and world_size must be given together, got rank={rank!r} and world_size={world_size!r}"
-        )
-    if rank is None or world_size is None:
-        return Share(*detect(), uneven)
-    return Share(_whole_number("rank", rank, 0), _whole_number("world_size", world_size, 1), uneven)
-
-
-def _check_options(shuffle: Any, drop_last: Any, transform: Any) -> None:
-    if not isinstance(shuffle, bool | Shuffle):
-        raise InvalidArgumentError(f"shuffle must be True, False or an oocload.Shuffle, got {shuffle!r}")
-    if not isinstance(drop_last, bool):
-        raise InvalidArgumentError(f"drop_last must be True or False, got {drop_last!r}")
-    if transform is not None and not callable(transform):
-        raise InvalidArgumentError(f"transform must be a function of one batch, got {transform!r}")
-
-
-def _whole_number(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """Return an integer, also from NumPy's, within its bounds."""
-    rule = f"of at least {low}" if high is None else f"from {low} to 2**64 - 1"
-    number = None
-    if not isinstance(value, bool):
-        with suppress(TypeError):
-            number = operator.index(value)
-    if number is None or number < low or (high is not None and number > high):
-        raise InvalidArgumentError(f"{name} must be a whole number {rule}, got {value!r}")
-    return number
+    handle.release()

@@ -1,11 +1,12 @@
-"""Windows decoded ahead of the consumer by a few threads, delivered in order.
+"""Windows decoded ahead of the consumer into slabs, by a few threads; slabs are delivered in order.
 
 ::
 
-    consumer   takes window 0 ........ takes window 1 ........
-    threads    blocks of 1, 2 as slabs come free: locate, fetch, decode, scatter
+    consumer   takes slab 0 ........ takes slab 1 ........
+    threads    blocks of windows 1, 2 as slabs come free: locate, fetch, decode, scatter
 
-A thread that finds no work opens the next window as soon as a slab is free. Threads know nothing of batches.
+A thread that finds no work opens the next slab as soon as one is free. A window is read when all slabs that its rows go
+to are open: its own, and the next one where rows are dealt over two. Threads know nothing of batches.
 """
 
 from __future__ import annotations
@@ -27,14 +28,13 @@ from numpy.typing import NDArray
 
 from oocload.chunks.read import FieldReader
 from oocload.chunks.scratch import Scratch
-from oocload.chunks.target import Target
+from oocload.chunks.target import Dealt, Picked, Places, Target
 from oocload.errors import ClosedError, KeptBatchesWarning
 from oocload.layout import FieldLayout
 from oocload.loader.budget import Budget
 from oocload.loader.slabs import SlabPool, carve
 from oocload.loader.stats import Stats
-from oocload.plan.blocks import BlockGrid
-from oocload.plan.epoch import EpochPlan, WindowPlan
+from oocload.plan.windows import Plan, Reading, SlabPlan
 
 # Blocks are grouped into tasks of about this many delivered bytes, and a window has at least so many: with tasks of
 # 1 MiB, rows of 2 KiB in chunks of 512 KiB are read at 0.85 of the speed, raw rows at 0.7 to 0.8.
@@ -49,7 +49,7 @@ class Resources:
 
     fields: Mapping[str, FieldLayout]
     readers: Mapping[str, FieldReader]
-    grid: BlockGrid
+    block_rows: int
     pool: SlabPool
     budget: Budget
     stats: Stats
@@ -67,20 +67,59 @@ class Resources:
 
 
 @dataclass
-class WindowJob:
-    """One window on its way: its plan, its slab, and what is left to do. Guarded by the condition."""
+class SlabJob:
+    """One slab on its way: its plan, its memory, and what is left to do. Guarded by the condition.
 
-    epoch: EpochPlan
-    plan: WindowPlan
+    Attributes
+    ----------
+    plan, number
+        Of the epoch, and of the slab in it.
+    slab
+        What the slab holds.
+    arrays
+        Field → array over the slab.
+    places
+        Of its own rows, in the order in which they are read; None where they are consecutive.
+    n_left
+        Tasks that are queued or run.
+    sealed
+        Whether all its tasks have been queued.
+
+    """
+
+    plan: Plan
+    number: int
+    slab: SlabPlan
     arrays: dict[str, NDArray[Any]]
-    starts: NDArray[np.int64]
+    places: NDArray[np.int64] | None
     n_left: int = 0
+    sealed: bool = False
     error: BaseException | None = None
 
     @property
     def ready(self) -> bool:
         """Whether the consumer may have it, or its error."""
-        return self.n_left == 0 or self.error is not None
+        return (self.sealed and self.n_left == 0) or self.error is not None
+
+
+@dataclass
+class WindowJob:
+    """A window that is read: what is read, into its own slab (None where that is not wanted) and the next one."""
+
+    reading: Reading
+    covered: NDArray[np.int64]  # rows of all ranges before each, and of all
+    own: SlabJob | None
+    following: SlabJob | None
+
+    @classmethod
+    def of(cls, reading: Reading, own: SlabJob | None, following: SlabJob | None) -> WindowJob:
+        """Return what is read into some slabs."""
+        return cls(reading, np.concatenate([[0], np.cumsum(reading.stops - reading.starts)]), own, following)
+
+    @property
+    def slabs(self) -> list[SlabJob]:
+        """The slabs that its rows go to."""
+        return [job for job in (self.own, self.following) if job is not None]
 
 
 @dataclass
@@ -88,14 +127,15 @@ class _Shared:
     """State of one pipeline that its threads see; they never see the pipeline, so that it can be abandoned."""
 
     resources: Resources
-    source: Iterator[tuple[EpochPlan, int]]
+    source: Iterator[tuple[Plan, int]]
     ahead: int
     tasks: deque[tuple[WindowJob, int, int]] = field(default_factory=deque)
-    jobs: deque[WindowJob] = field(default_factory=deque)
-    n_wanted: int = 0  # windows that the consumer has asked for
+    jobs: deque[SlabJob] = field(default_factory=deque)
+    unsealed: SlabJob | None = None  # the slab opened last, where it gets rows of a window still to be read
+    n_wanted: int = 0  # slabs that the consumer has asked for
     n_opened: int = 0
     opening: bool = False
-    beyond: bool = False  # the next window may be opened in a slab beyond the pool
+    beyond: bool = False  # the next slab may be one beyond the pool
     exhausted: bool = False
     error: BaseException | None = None
     closed: bool = False
@@ -109,13 +149,13 @@ class Pipeline:
     resources
         Readers, slabs, budget, stats.
     source
-        Yields (epoch plan, window number).
+        Yields (plan of an epoch, slab number).
     ahead
-        How many windows may be opened before the consumer asks for them; slabs are a limit of their own.
+        How many slabs may be opened before the consumer asks for them; their number is a limit of its own.
 
     """
 
-    def __init__(self, resources: Resources, source: Iterator[tuple[EpochPlan, int]], ahead: int = 1000) -> None:
+    def __init__(self, resources: Resources, source: Iterator[tuple[Plan, int]], ahead: int = 1000) -> None:
         self._shared = _Shared(resources, source, ahead)
         self._pid = os.getpid()
         self._threads = [
@@ -126,13 +166,13 @@ class Pipeline:
             thread.start()
         _live.add(self)
 
-    def take(self) -> WindowJob | None:
-        """Wait for the next window; None after the last.
+    def take(self) -> SlabJob | None:
+        """Wait for the next slab; None after the last.
 
         Raises
         ------
         OocloadError
-            What a thread ran into while it read this window.
+            What a thread ran into while it read this slab's rows.
 
         """
         s = self._shared
@@ -175,6 +215,7 @@ class Pipeline:
             s.closed = True
             s.tasks.clear()
             s.jobs.clear()
+            s.unsealed = None
             condition.notify_all()
         if may_wait:
             for thread in self._threads:
@@ -185,7 +226,8 @@ class Pipeline:
     def _wait(self, deadline: float) -> None:
         """Wait for a change; where only the consumer's own batches hold the slabs, allow one beyond them."""
         s = self._shared
-        stuck = not s.jobs and not s.opening and not s.exhausted and not s.resources.pool.available()
+        complete = bool(s.jobs) and s.jobs[0].sealed
+        stuck = not complete and not s.opening and not s.exhausted and not s.resources.pool.available()
         if not stuck or s.beyond:
             s.resources.condition.wait()
             return
@@ -235,7 +277,7 @@ def _work(s: _Shared) -> None:
 
 
 def _next_step(s: _Shared) -> Callable[[Scratch], None] | None:
-    """Wait for something to do: a task, or a window to open; None when the pipeline is closed."""
+    """Wait for something to do: a task, or a slab to open; None when the pipeline is closed."""
     condition = s.resources.condition
     with condition:
         while not s.closed:
@@ -251,7 +293,7 @@ def _next_step(s: _Shared) -> Callable[[Scratch], None] | None:
 
 
 def _begin_opening(s: _Shared) -> Callable[[Scratch], None] | None:
-    """Take the next window and a slab for it; None after the last, or where there is no memory for a slab."""
+    """Take the next slab and memory for it; None after the last, or where there is no memory."""
     try:
         following = next(s.source, None)
         if following is None:
@@ -266,7 +308,7 @@ def _begin_opening(s: _Shared) -> Callable[[Scratch], None] | None:
 
 
 def _may_open(s: _Shared) -> bool:
-    """Whether the next window should be opened now: soon enough that no thread runs dry, if there is a slab."""
+    """Whether the next slab should be opened now: soon enough that no thread runs dry, if there is memory."""
     if s.opening or s.exhausted or s.error is not None or len(s.tasks) >= 2 * s.resources.n_threads:
         return False
     if s.n_opened >= s.n_wanted + s.ahead:
@@ -274,10 +316,14 @@ def _may_open(s: _Shared) -> bool:
     return s.beyond or s.resources.pool.available()
 
 
-def _open(s: _Shared, following: tuple[EpochPlan, int], root: NDArray[np.uint8], _: Scratch) -> None:
-    """Decide where each row of a window goes, and queue its tasks."""
+def _open(s: _Shared, following: tuple[Plan, int], root: NDArray[np.uint8], _: Scratch) -> None:
+    """Decide where each row of a slab goes, and queue the tasks of the window that can now be read."""
+    plan, number = following
     try:
-        job = _plan_job(s.resources, *following, root)
+        job = _plan_slab(s.resources, plan, number, root)
+        before = s.unsealed
+        read = _plan_window(plan, number, before, job)
+        tasks = _cut(read, s.resources) if read is not None else []
     except BaseException as exc:
         with s.resources.condition:
             s.opening, s.error = False, exc
@@ -288,29 +334,37 @@ def _open(s: _Shared, following: tuple[EpochPlan, int], root: NDArray[np.uint8],
         if not s.closed:
             s.n_opened += 1
             s.jobs.append(job)
-            s.tasks.extend(_cut(job, s.resources))
+            for filled in read.slabs if read is not None else []:
+                filled.n_left += len(tasks)
+            s.tasks.extend(tasks)
+            if before is not None:
+                before.sealed = True
+            job.sealed = number == plan.n_slabs - 1 or plan.n_slabs == plan.n_windows
+            s.unsealed = None if job.sealed else job
         s.resources.condition.notify_all()
 
 
-def _plan_job(r: Resources, epoch: EpochPlan, number: int, root: NDArray[np.uint8]) -> WindowJob:
-    n_rows = epoch.window_rows(number)
-    head_rows = epoch.head_rows(number)
-    room, arrays = carve(root, r.fields, head_rows + n_rows, n_rows if epoch.options.shuffle else 0)
-    plan = epoch.window(number, room)
-    starts = np.concatenate([[0], np.cumsum(plan.stops - plan.starts)])
-    if plan.destinations is not None:
-        plan.destinations[:] += head_rows
-    return WindowJob(epoch, plan, arrays, starts)
+def _plan_slab(r: Resources, plan: Plan, number: int, root: NDArray[np.uint8]) -> SlabJob:
+    slab = plan.slab(number)
+    room, arrays = carve(root, r.fields, slab.n_places, slab.n_own if plan.indexed else 0)
+    return SlabJob(plan, number, slab, arrays, plan.places(number, room))
+
+
+def _plan_window(plan: Plan, number: int, before: SlabJob | None, job: SlabJob) -> WindowJob | None:
+    """Return what is read once a slab is open: its window, or the one before it where rows go to two slabs."""
+    if plan.n_slabs == plan.n_windows:
+        return WindowJob.of(plan.reading(number), job, None)
+    if number == 0:
+        return None
+    return WindowJob.of(plan.reading(number - 1, late_only=before is None), before, job)
 
 
 def _cut(job: WindowJob, r: Resources) -> list[tuple[WindowJob, int, int]]:
     """Cut a window into tasks of a few blocks each."""
-    block_nbytes = r.grid.mean_rows * sum(f.row_nbytes for f in r.fields.values())
-    n_blocks = len(job.plan.starts)
+    block_nbytes = r.block_rows * sum(f.row_nbytes for f in r.fields.values())
+    n_blocks = len(job.reading.starts)
     step = max(1, min(_TASK_NBYTES // max(1, block_nbytes), n_blocks // _TASKS_OF_A_WINDOW))
-    tasks = [(job, first, min(n_blocks, first + step)) for first in range(0, n_blocks, step)]
-    job.n_left = len(tasks)
-    return tasks
+    return [(job, first, min(n_blocks, first + step)) for first in range(0, n_blocks, step)]
 
 
 def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) -> None:
@@ -320,17 +374,18 @@ def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) ->
     decoded = 0
     began = time.perf_counter()
     try:
-        if job.error is None:
+        if any(slab.error is None for slab in job.slabs):
             decoded = _read_blocks(job, first, last, r, scratch)
     except BaseException as exc:
         error = exc
     busy = time.perf_counter() - began
     with r.condition:
-        r.stats.add_decoded(decoded, busy)
-        job.n_left -= 1
-        job.error = job.error or error
+        r.stats.add_decoded(decoded, last - first, busy)
         s.error = s.error or error
-        if job.ready:
+        for slab in job.slabs:
+            slab.n_left -= 1
+            slab.error = slab.error or error
+        if any(slab.ready for slab in job.slabs):
             r.condition.notify_all()
 
 
@@ -347,14 +402,69 @@ def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _read_blocks(job: WindowJob, first: int, last: int, r: Resources, scratch: Scratch) -> int:
     """Read blocks ``first`` to ``last`` of a window, all fields, to their places; return the bytes decoded."""
-    ranges = list(zip(job.plan.starts[first:last].tolist(), job.plan.stops[first:last].tolist(), strict=True))
-    index = None
-    if job.plan.destinations is not None:
-        index = job.plan.destinations[job.starts[first] : job.starts[last]]
-    else:
+    reading = job.reading
+    ranges = list(zip(reading.starts[first:last].tolist(), reading.stops[first:last].tolist(), strict=True))
+    where = _Where(job, first, last)
+    if where.in_order:
         ranges = _merged(ranges)
-    decoded = 0
-    for name, reader in r.readers.items():
-        target = Target(job.arrays[name], index, job.plan.head_rows + int(job.starts[first]))
-        decoded += reader.read(ranges, target, scratch)
-    return decoded
+    return sum(reader.read(ranges, where.target(name), scratch) for name, reader in r.readers.items())
+
+
+class _Where:
+    """Where the rows of some blocks of a window go, for every field."""
+
+    def __init__(self, job: WindowJob, first: int, last: int) -> None:
+        self._job = job
+        reading = job.reading
+        low, high = (int(reading.ends[n - 1]) if n else 0 for n in (first, last))
+        early = tuple(int(reading.early_ends[n - 1]) if n else 0 for n in (first, last))
+        late = (low - early[0], high - early[1])
+        self._early, self._late = early, late
+        self._ends = _run_ends(reading, first, last) if job.following is not None and job.own is not None else None
+        self._picks = None
+        if reading.picks is not None:
+            self._picks = reading.picks[low:high] - job.covered[first]
+        slab = job.own or job.following
+        assert slab is not None
+        self.in_order = self._ends is None and self._picks is None and slab.places is None
+
+    def target(self, name: str) -> Target:
+        """Return where a field's rows go."""
+        own, following = self._job.own, self._job.following
+        places: Target
+        if own is None:
+            assert following is not None
+            places = _places(following, name, 0, *self._late)
+        elif self._ends is None:
+            places = _places(own, name, own.slab.n_late, *self._early)
+        else:
+            assert following is not None
+            both = (_places(own, name, own.slab.n_late, *self._early), _places(following, name, 0, *self._late))
+            places = Dealt(both, self._ends)
+        return places if self._picks is None else Picked(places, self._picks)
+
+
+def _places(job: SlabJob, name: str, behind: int, first: int, last: int) -> Places:
+    """Return the places of rows ``first`` to ``last`` of those that a window brings to a slab."""
+    if job.places is None:
+        return Places(job.arrays[name], None, job.slab.head_rows + behind + first)
+    return Places(job.arrays[name], job.places[behind + first : behind + last])
+
+
+def _run_ends(reading: Reading, first: int, last: int) -> list[int]:
+    """Return where runs of rows end that go to the window's own slab and to the next one, in turn."""
+    counts = np.diff(reading.ends[first:last], prepend=reading.ends[first - 1] if first else 0)
+    early = np.diff(reading.early_ends[first:last], prepend=reading.early_ends[first - 1] if first else 0)
+    ends, to_own, at = [], True, 0
+    for count, n_early, late_first in zip(
+        counts.tolist(), early.tolist(), reading.late_first[first:last].tolist(), strict=True
+    ):
+        halves = (
+            ((False, count - n_early), (True, n_early)) if late_first else ((True, n_early), (False, count - n_early))
+        )
+        for own, n_rows in halves:
+            if own is not to_own:
+                ends.append(at)
+                to_own = own
+            at += n_rows
+    return [*ends, at]

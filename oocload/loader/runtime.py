@@ -7,51 +7,38 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from oocload.chunks.read import FieldReader, open_reader
 from oocload.errors import InvalidArgumentError, ReadAmplificationWarning, ShuffleQualityWarning
 from oocload.layout import FieldLayout
 from oocload.loader.budget import Budget, Costs, Fit, Wish, fit
+from oocload.loader.labels import warn_of_runs
+from oocload.loader.options import Setup
 from oocload.loader.pipeline import Pipeline, Resources
 from oocload.loader.slabs import SlabPool, slab_nbytes
 from oocload.loader.stats import Stats
+from oocload.plan.balance import BalancedOptions, Classes
 from oocload.plan.blocks import BlockGrid, FieldRows, amplification, lay_blocks
-from oocload.plan.epoch import EpochPlan, PlanOptions, index_rows, slab_rows
+from oocload.plan.epoch import PLAN_NBYTES, PlanOptions
 from oocload.plan.quality import (
     MIN_WINDOW_BLOCKS,
     POOR_ENTROPY,
     default_window_blocks,
-    relative_entropy,
+    epoch_entropy,
     smallest_window_blocks,
 )
-from oocload.plan.ranks import ALONE, Share, blocks_of_rank
+from oocload.plan.ranks import blocks_of_rank
+from oocload.plan.sample import Draws
+from oocload.plan.select import Selection
 from oocload.plan.shuffle import WORKSPACE_NBYTES, Shuffle
+from oocload.plan.visits import Pool
+from oocload.plan.windows import Plan
 from oocload.stores.base import Store
 from oocload.units import format_bytes
 
 _UNSHUFFLED_WINDOW_NBYTES = 32 * 2**20
 _WARN_AMPLIFICATION = 1.2
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """The checked options of a loader."""
-
-    fields: dict[str, FieldLayout]
-    batch_size: int
-    shuffle: bool | Shuffle
-    seed: int
-    ceiling: int | None
-    drop_last: bool
-    threads: int
-    share: Share = ALONE
-    window_blocks: int | None = None  # of a state that was loaded
-
-    @property
-    def row_nbytes(self) -> int:
-        """Bytes of one row over all fields."""
-        return sum(f.row_nbytes for f in self.fields.values())
 
 
 class Runtime:
@@ -63,6 +50,7 @@ class Runtime:
         fitted: Fit,
         ceiling: int,
         setup: Setup,
+        selection: Selection,
         resident: frozenset[str],
         readers: Mapping[str, FieldReader],
         store: Store,
@@ -70,28 +58,32 @@ class Runtime:
         self._store = store
         self.pid = os.getpid()
         self.options = options
+        self.selection = selection
         self.fit = fitted
         condition = threading.Condition(threading.RLock())
         self.budget = Budget(ceiling, condition)
-        self.stats = Stats(setup.fields, resident, self.budget)
-        self.n_blocks = blocks_of_rank(options.share, options.grid)
-        self.relative_entropy = relative_entropy(options.batch_rows, options.window_blocks, self.n_blocks)
+        self.stats = Stats(setup.fields, resident, self.budget, options.pool.n_groups / options.n_rows)
+        self.n_blocks = blocks_of_rank(options.share, options.pool.n_groups)
+        self.window_blocks = min(self.n_blocks, options.window_blocks * options.n_streams)
+        self.relative_entropy = epoch_entropy(options.batch_rows, self.window_blocks, self.n_blocks, options.dealt)
         self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
-        slab = slab_nbytes(setup.fields, slab_rows(options), index_rows(options))
+        slab = slab_nbytes(setup.fields, options.slab_rows, options.most_read if options.indexed else 0)
         self._resources = Resources(
             fields=setup.fields,
             readers=readers,
-            grid=options.grid,
+            block_rows=options.pool.block_rows,
             pool=SlabPool(slab, fitted.n_slabs, self.budget, condition),
             budget=self.budget,
             stats=self.stats,
             condition=condition,
             n_threads=fitted.n_threads,
         )
+        if chosen := chosen_nbytes(setup, options):
+            self.budget.take("selection", chosen)
         for name, reader in readers.items():
             self.budget.take("resident" if name in resident else "index", reader.held_nbytes)
 
-    def open_pipeline(self, source: Iterator[tuple[EpochPlan, int]], ahead: int) -> Pipeline:
+    def open_pipeline(self, source: Iterator[tuple[Plan, int]], ahead: int) -> Pipeline:
         """Start threads that decode windows.
 
         Raises
@@ -130,51 +122,84 @@ def settle(store: Store, setup: Setup) -> Runtime:
 
     """
     fields = setup.fields
-    n_rows = next(iter(fields.values())).n_rows
-    if setup.batch_size > (most := setup.share.n_rows(n_rows)):
-        whose = "the store" if setup.share.world_size == 1 else f"one of {setup.share.world_size} ranks"
+    grid, resident = lay_blocks(
+        setup.store_rows, {name: FieldRows(f.row_nbytes, f.segments) for name, f in fields.items()}
+    )
+    selection = setup.selection or Selection.of_grid(grid)
+    most = setup.share.n_rows(selection.n_rows)
+    if setup.batch_size > most and setup.balance is None:
+        whose = "the store" if selection.whole else "the selection"
+        whose = whose if setup.share.world_size == 1 else f"one of {setup.share.world_size} ranks"
         raise InvalidArgumentError(
             f"batch_size must be at most the rows of {whose}, {most}, got {setup.batch_size}; lower batch_size"
         )
-    grid, resident = lay_blocks(n_rows, {name: FieldRows(f.row_nbytes, f.segments) for name, f in fields.items()})
     readers = {name: open_reader(store, f) for name, f in fields.items()}
     try:
-        options = _plan_options(setup, grid)
+        options = _plan_options(setup, grid, selection)
         costs = _costs(setup, options, readers, resident)
-        wish = _wish(setup, grid)
-        fitted, ceiling = fit(costs, setup.ceiling, wish, setup.threads)
-        options = _plan_options(setup, grid, fitted.window_blocks)
+        fitted, ceiling = fit(costs, setup.ceiling, _wish(setup, options.pool), setup.threads)
+        options = replace(options, window_blocks=fitted.window_blocks, deal=fitted.deal)
         for name in resident:
             readers[name] = open_reader(store, fields[name], resident=True)
     except BaseException:
         for reader in readers.values():
             reader.close()
         raise
-    runtime = Runtime(options, fitted, ceiling, setup, resident, readers, store)
-    _warn_of_amplification(fields, resident, grid)
-    _warn_of_small_window(runtime, setup)
+    runtime = Runtime(options, fitted, ceiling, setup, selection, resident, readers, store)
+    if setup.selection is None and setup.window_blocks is None:  # parts of a loader that warned do not warn again
+        _warn_of_amplification(fields, resident, grid)
+        if not warn_of_runs(setup, options, runtime.window_blocks, readers):
+            _warn_of_small_window(runtime, setup)
     return runtime
 
 
-def _plan_options(setup: Setup, grid: BlockGrid, window_blocks: int = 1) -> PlanOptions:
+def _plan_options(setup: Setup, grid: BlockGrid, selection: Selection) -> PlanOptions:
+    """Return the options of every epoch's order; the window is chosen later."""
     s = setup
-    return PlanOptions(grid, s.batch_size, window_blocks, bool(s.shuffle), s.seed, s.drop_last, s.share)
+    pool: Pool = selection
+    if s.weights is not None:
+        pool = Draws(selection, s.weights, selection.block_rows, s.seed)
+    plain = PlanOptions(grid, pool, s.batch_size, 1, bool(s.shuffle), s.seed, s.drop_last, s.share)
+    if s.balance is None:
+        return plain
+    classes = Classes(selection, s.balance.codes, s.balance.labels, s.balance.field)
+    parts = len(s.share.own) * classes.n_classes
+    if s.batch_size % parts:
+        below, streams = s.batch_size // parts * parts, f" and {len(s.share.own)} streams" * (len(s.share.own) > 1)
+        either = f"{below} or {below + parts}" if below else f"{parts}"
+        raise InvalidArgumentError(
+            f"batch_size must be a multiple of the {classes.n_classes} classes of {s.balance.field!r}{streams}, got "
+            f"{s.batch_size}; use {either}"
+        )
+    names = ("grid", "pool", "batch_rows", "window_blocks", "shuffle", "seed", "drop_last", "share")
+    return BalancedOptions(**{name: getattr(plain, name) for name in names}, classes=classes)
 
 
-def _wish(setup: Setup, grid: BlockGrid) -> Wish:
-    """Return the window to wish for and the smallest that will do, in blocks."""
-    n_blocks = blocks_of_rank(setup.share, grid)
-    least = smallest_window_blocks(n_blocks, grid.mean_rows, setup.batch_size)
+def _wish(setup: Setup, pool: Pool) -> Wish:
+    """Return the window to wish for and the smallest that will do, in blocks of one stream."""
+    share = setup.share
+    if share.streams is None:
+        n_blocks, batch_rows, n_streams = blocks_of_rank(share, pool.n_groups), setup.batch_size, 1
+    else:  # the same for any number of ranks
+        n_blocks, n_streams = pool.n_groups, share.n_streams
+        batch_rows = setup.batch_size * share.world_size
+    row_nbytes = setup.row_nbytes
+
+    def of_stream(blocks: int) -> int:
+        return -(-blocks // n_streams)
+
+    least = smallest_window_blocks(n_blocks, pool.block_rows, batch_rows)
     asked = setup.window_blocks
     if asked is None and isinstance(setup.shuffle, Shuffle) and setup.shuffle.window_rows is not None:
-        asked = min(n_blocks, max(least, -(-setup.shuffle.window_rows // grid.mean_rows)))
+        asked = of_stream(min(n_blocks, max(least, -(-setup.shuffle.window_rows // pool.block_rows))))
     if asked is not None:
-        return Wish(asked, asked, asked)
+        return Wish(asked, asked, asked, setup.deal)
     if setup.shuffle:
-        wished = default_window_blocks(n_blocks, grid.mean_rows, setup.row_nbytes, setup.batch_size)
-        return Wish(wished, max(least, min(wished, MIN_WINDOW_BLOCKS)), least)
-    blocks = _UNSHUFFLED_WINDOW_NBYTES // max(1, grid.mean_rows * setup.row_nbytes)
-    return Wish(min(n_blocks, max(least, blocks)), least, least)
+        wished = default_window_blocks(n_blocks, pool.block_rows, row_nbytes, batch_rows)
+        passable = max(least, min(wished, MIN_WINDOW_BLOCKS))
+        return Wish(of_stream(wished), of_stream(passable), of_stream(least), setup.deal)
+    blocks = _UNSHUFFLED_WINDOW_NBYTES // max(1, pool.block_rows * row_nbytes)
+    return Wish(of_stream(min(n_blocks, max(least, blocks))), of_stream(least), of_stream(least))
 
 
 def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader], resident: frozenset[str]) -> Costs:
@@ -183,18 +208,37 @@ def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader
         for buffer, n_bytes in () if name in resident else reader.scratch_needs.items():
             needs[buffer] = max(needs.get(buffer, 0), n_bytes)
     held = sum(setup.fields[n].nbytes if n in resident else r.held_nbytes for n, r in readers.items())
-    grid = options.grid
-    # The blocks' order, what making it takes, and their sizes while windows are cut from it.
-    order = (2 * 8 + max(WORKSPACE_NBYTES, 2 * 8)) * grid.n_blocks
+    # The order of visits, and what making it takes; while one epoch ends, the next begins.
+    order = (2 * PLAN_NBYTES + WORKSPACE_NBYTES) * options.pool.most_visits
+
+    def at(blocks: int) -> PlanOptions:
+        return replace(options, window_blocks=blocks)
 
     def slab(blocks: int) -> int:
-        window = replace(options, window_blocks=blocks)
-        return slab_nbytes(setup.fields, slab_rows(window), index_rows(window))
+        o = at(blocks)
+        return slab_nbytes(setup.fields, o.slab_rows, o.most_read if o.indexed else 0)
 
     def shuffle(blocks: int) -> int:
-        return WORKSPACE_NBYTES * index_rows(replace(options, window_blocks=blocks))
+        o = at(blocks)
+        return (WORKSPACE_NBYTES * o.indexed + o.picks_nbytes) * o.most_read
 
-    return Costs(fixed=held + order, per_thread=sum(needs.values()), slab=slab, shuffle=shuffle)
+    return Costs(
+        fixed=held + order + chosen_nbytes(setup, options),
+        per_thread=sum(needs.values()),
+        slab=slab,
+        shuffle=shuffle,
+        dealt=lambda blocks: at(blocks).dealt,
+    )
+
+
+def chosen_nbytes(setup: Setup, options: PlanOptions) -> int:
+    """Return the bytes of what says which rows are taken: selection, weights, classes."""
+    held = 0 if setup.selection is None else setup.selection.held_nbytes
+    if setup.weights is not None:
+        held += setup.weights.nbytes + 3 * 8 * options.pool.n_groups
+    if isinstance(options, BalancedOptions):
+        held += options.classes.held_nbytes
+    return held
 
 
 def _warn_of_amplification(fields: Mapping[str, FieldLayout], resident: frozenset[str], grid: BlockGrid) -> None:
@@ -218,15 +262,16 @@ def _warn_of_amplification(fields: Mapping[str, FieldLayout], resident: frozense
 
 def _warn_of_small_window(runtime: Runtime, setup: Setup) -> None:
     options = runtime.options
-    blocks = options.window_blocks
+    blocks = runtime.window_blocks
     explicit = setup.window_blocks is not None or (isinstance(setup.shuffle, Shuffle) and setup.shuffle.window_rows)
     if (
         setup.shuffle
+        and setup.balance is None
         and not explicit
         and blocks < min(MIN_WINDOW_BLOCKS, runtime.n_blocks)
         and runtime.relative_entropy < POOR_ENTROPY
     ):
-        nbytes = blocks * options.grid.mean_rows * setup.row_nbytes
+        nbytes = blocks * options.pool.block_rows * setup.row_nbytes
         warnings.warn(
             f"the window has {blocks} blocks only ({format_bytes(nbytes)}), so rows mix poorly (batch entropy "
             f"{runtime.relative_entropy:.2f} of a uniform shuffle's); raise memory=, or run oocload convert to a "

@@ -2,22 +2,68 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from oocload.errors import StateError
+from oocload.loader.options import Setup
+from oocload.plan.epoch import PlanOptions
 
-VERSION = 1
-_POSITION = ("epoch", "batch", "window_blocks")
+VERSION = 2
 
 
-def make_state(identity: Mapping[str, Any], epoch: int, batch: int, window_blocks: int) -> dict[str, Any]:
+class Position(NamedTuple):
+    """Where a loader stands, and the window that its order comes from."""
+
+    epoch: int
+    batch: int
+    window_blocks: int
+    deal: bool
+
+
+def identity_of(store: str, setup: Setup, options: PlanOptions) -> dict[str, Any]:
+    """Return what a state belongs to.
+
+    Where the number of streams is fixed, the number of ranks does not matter, but for the rows of their batches
+    together.
+    """
+    share, elastic = options.share, options.share.streams is not None
+    return {
+        "store": store,
+        "n_rows": options.grid.n_rows,
+        "blocks": options.grid.fingerprint,
+        "rows": None if setup.selection is None else setup.selection.fingerprint,
+        "drawn": _drawn(setup),
+        "batch_size": options.batch_rows * (share.world_size if elastic else 1),
+        "shuffle": options.shuffle,
+        "seed": options.seed,
+        "drop_last": options.drop_last,
+        "streams": share.streams,
+        "world_size": None if elastic else share.world_size,
+        "uneven": share.uneven,
+    }
+
+
+def _drawn(setup: Setup) -> str | None:
+    """Return what tells weights from others, or one field of classes from others."""
+    if setup.balance is not None:
+        return f"balanced {setup.balance.field}"
+    if setup.weights is None:
+        return None
+    return "weights " + hashlib.sha256(np.ascontiguousarray(setup.weights)).hexdigest()[:16]
+
+
+def make_state(identity: Mapping[str, Any], epoch: int, batch: int, window_blocks: int, deal: bool) -> dict[str, Any]:
     """Return a state: plain integers, booleans and text, ready for JSON."""
-    return {"version": VERSION, **identity, "epoch": epoch, "batch": batch, "window_blocks": window_blocks}
+    position = Position(epoch, batch, window_blocks, deal)._asdict()
+    return {"version": VERSION, **identity, **position}
 
 
-def check_state(state: Any, identity: Mapping[str, Any], n_batches: int) -> tuple[int, int, int]:
-    """Return (epoch, batch, window in blocks) of a state that belongs to this loader.
+def check_state(state: Any, identity: Mapping[str, Any], n_batches: int) -> Position:
+    """Return the position of a state that belongs to this loader.
 
     Raises
     ------
@@ -25,17 +71,19 @@ def check_state(state: Any, identity: Mapping[str, Any], n_batches: int) -> tupl
         If it does not; the message says what differs.
 
     """
-    expected = {"version", *identity, *_POSITION}
-    if not isinstance(state, Mapping) or not expected <= state.keys():
+    expected = {"version", *identity, *Position._fields}
+    if not isinstance(state, Mapping) or not (expected <= state.keys() or state.get("version", VERSION) != VERSION):
         raise StateError(f"state must be what state_dict() returned, got {type(state).__name__} without its keys")
     differs = [
-        f"{key} is {state[key]!r} there and {here!r} here"
+        f"{key} is {state.get(key)!r} there and {here!r} here"
         for key, here in {"version": VERSION, **identity}.items()
-        if state[key] != here
+        if state.get(key) != here and (key in state or state.get("version") == VERSION)
     ]
     if differs:
         raise StateError(f"state must belong to this store and these options, but {'; '.join(differs)}")
-    epoch, batch, window = (state[key] for key in _POSITION)
-    if not all(isinstance(v, int) and v >= 0 for v in (epoch, batch, window)) or batch > n_batches or window < 1:
+    position = Position(*(state[key] for key in Position._fields))
+    epoch, batch, window, deal = position
+    whole = all(isinstance(v, int) and v >= 0 for v in (epoch, batch, window))
+    if not whole or batch > n_batches or window < 1 or not isinstance(deal, bool):
         raise StateError(f"state must name a batch from 0 to {n_batches}, got epoch {epoch!r}, batch {batch!r}")
-    return epoch, batch, window
+    return position

@@ -17,6 +17,8 @@ class Stats:
     ----------
     rows, batches
         Delivered so far.
+    blocks
+        Blocks read so far, each as often as it was.
     decoded_bytes
         Bytes that came out of decoders (or were read, where nothing is encoded).
     wait_s
@@ -30,8 +32,11 @@ class Stats:
 
     """
 
-    def __init__(self, fields: Mapping[str, FieldLayout], resident: frozenset[str], budget: Budget) -> None:
+    def __init__(
+        self, fields: Mapping[str, FieldLayout], resident: frozenset[str], budget: Budget, blocks_per_row: float
+    ) -> None:
         self.rows = 0
+        self.blocks = 0
         self.batches = 0
         self.decoded_bytes = 0
         self.wait_s = 0.0
@@ -40,6 +45,7 @@ class Stats:
         self.memory = budget
         self._fields = fields
         self._resident = resident
+        self._blocks_per_row = blocks_per_row
         self._row_nbytes = sum(f.row_nbytes for f in fields.values())
         self._mark = 0.0
 
@@ -47,8 +53,9 @@ class Stats:
         """Note that a consumer asked for its first batch."""
         self._mark = time.perf_counter()
 
-    def add_decoded(self, n_bytes: int, busy_s: float) -> None:
+    def add_decoded(self, n_bytes: int, n_blocks: int, busy_s: float) -> None:
         """Note a finished read."""
+        self.blocks += n_blocks
         self.decoded_bytes += n_bytes
         self.busy_s += busy_s
 
@@ -85,12 +92,21 @@ class Stats:
         delivered = self.rows * self._row_nbytes
         return self.decoded_bytes / delivered if delivered else 0.0
 
+    @property
+    def reads_per_block(self) -> float:
+        """How often a block was read for as many rows as an epoch has; a little above 1 while windows are read ahead.
+
+        More where blocks are cut by the borders of ranks, or rows are drawn again (``weights``, ``balanced``).
+        """
+        return self.blocks / (self.rows * self._blocks_per_row) if self.rows else 0.0
+
     def __repr__(self) -> str:
         lines = [
             f"{self.rows:,} rows in {self.batches:,} batches, {self.rows_per_s:,.0f} rows/s",
             f"waited for data {self.wait_share:.1%} of {self.elapsed_s:.2f} s; "
             f"threads were busy for {self.busy_s:.2f} s",
-            f"decoded {format_bytes(self.decoded_bytes)}, {self.amplification:.2f} per byte delivered",
+            f"decoded {format_bytes(self.decoded_bytes)}, {self.amplification:.2f} per byte delivered; "
+            f"each block was read {self.reads_per_block:.2f} times an epoch",
             f"memory: {self.memory!r}",
             *(f"field {name!r}: {path}" for name, path in self.paths.items()),
         ]

@@ -1,14 +1,20 @@
-"""One epoch: which blocks each window holds, where each row goes, and which windows each batch needs.
+"""One epoch: which blocks each window holds, which slab each row goes to, and where.
 
 ::
 
-    block order   |  5  0  7 |  2  6  1 |  4  3  |      a permutation of blocks
-    windows            0           1         2          every `window_blocks` blocks; rows permuted within
-    positions     |----------|----------|--------|      the final order of the epoch's rows
-    batches       |---|---|---|---|---|---|---|--|      cut from positions; one may span two windows
+    visits of blocks  |  5  0  7  |  2  6  1  |  4  3  |      in random order
+    windows           |     0     |     1     |   2    |      decoded together
+                       dealt, half of each block's rows to one slab, half to the next
+    slabs             |  0  |     1     |     2    | 3 |      rows permuted within
+    positions         |-----|-----------|----------|---|      the final order of the epoch's rows
+    batches           |---|---|---|---|---|---|---|---||      cut from positions; one may span two slabs
 
-Nothing here is as long as the store has rows: the state is one integer per block, and one per row of a window
-while that window is being read.
+Every batch mixes the blocks of two windows, so a window of half the size does. Where there is one window only, or no
+shuffle, nothing is dealt: slab and window are the same rows. A rank with several streams has all this for each of them,
+side by side, and its batches take equally many rows of each.
+
+Nothing here is as long as the store has rows: the state is a few integers per block, and one or two per row of a
+window while that window is being read.
 """
 
 from __future__ import annotations
@@ -21,201 +27,320 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.plan.blocks import BlockGrid
-from oocload.plan.ranks import ALONE, Reads, Share, reads_of
-from oocload.plan.shuffle import BLOCKS, ROWS, permutation
+from oocload.plan.ranks import ALONE, Share, visits_of
+from oocload.plan.shuffle import BLOCKS, DEALS, ROWS, permutation, random_words
+from oocload.plan.visits import Pool, Visits
+from oocload.plan.windows import Plan, Reading, SlabPlan
+
+_WINDOW_BITS = 40  # of the number that tells one stream's window from another's
+
+PLAN_NBYTES = 8 * 8  # per visit of an epoch, while its plan is held
 
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What fixes the order of every epoch, apart from the epoch's number."""
+    """What fixes the order of every epoch, apart from the epoch's number.
+
+    Attributes
+    ----------
+    grid
+        The blocks of the store.
+    pool
+        The rows that epochs are made of.
+    batch_rows
+        Rows of a batch of this rank.
+    window_blocks
+        Blocks of a window of one stream.
+    shuffle
+        Whether blocks and rows are permuted.
+    deal
+        Whether each block's rows are dealt over two slabs, where there is more than one window.
+
+    """
 
     grid: BlockGrid
+    pool: Pool
     batch_rows: int
     window_blocks: int
     shuffle: bool
     seed: int
     drop_last: bool = False
     share: Share = ALONE
+    deal: bool = True
 
     @property
     def n_rows(self) -> int:
         """Rows of an epoch: this rank's share."""
-        return self.share.n_rows(self.grid.n_rows)
+        return self.share.n_rows(self.pool.n_rows)
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of every epoch."""
+        n_rows, batch_rows = self.n_rows, self.batch_rows
+        return n_rows // batch_rows if self.drop_last else -(-n_rows // batch_rows)
+
+    @property
+    def n_streams(self) -> int:
+        """Streams of this rank."""
+        return len(self.share.own)
+
+    @property
+    def stream_rows(self) -> int:
+        """Rows of an epoch of one stream."""
+        return self.share.stream_rows(self.pool.n_rows)
+
+    @property
+    def window_rows(self) -> int:
+        """Rows of one stream's window; its last block may go beyond."""
+        return self.window_blocks * self.pool.block_rows
+
+    @property
+    def n_windows(self) -> int:
+        """Windows of every epoch."""
+        return -(-self.stream_rows // self.window_rows)
+
+    @property
+    def dealt(self) -> bool:
+        """Whether rows of a window go to two slabs."""
+        return self.deal and self.shuffle and self.n_windows > 1
+
+    @property
+    def indexed(self) -> bool:
+        """Whether rows go to other places than consecutive ones."""
+        return self.shuffle or self.n_streams > 1
+
+    @property
+    def picks_nbytes(self) -> int:
+        """Bytes per row of a window that are held while it is read, beside its rows' places."""
+        return self.pool.picks_nbytes
+
+    @property
+    def most_read(self) -> int:
+        """Rows that are read for the largest slab, or window."""
+        return self.n_streams * min(self.stream_rows, self._most_own)
+
+    @property
+    def slab_rows(self) -> int:
+        """Rows of the largest slab: those read for it, and what the slab before left over."""
+        n_streams, part = self.n_streams, self.batch_rows // self.n_streams
+        if self.n_windows == 1:
+            return self.n_rows
+        if n_streams == 1:
+            own = min(self.stream_rows, self._most_own)
+            return own if self._even and self.window_rows % ((1 + self.dealt) * part) == 0 else own + part - 1
+        return n_streams * (self._most_own + self.pool.most_rows(1) + 2 * part)
+
+    @property
+    def _most_own(self) -> int:
+        """Rows that are read for the largest slab, of one stream; windows may begin early by a block less a row."""
+        if self.pool.regular and self.share.n_streams == 1:
+            return self.window_rows + (self.dealt and not (self._even and self.window_rows % 2 == 0))
+        return self.window_rows + self.pool.most_rows(1)
+
+    @property
+    def _even(self) -> bool:
+        """Whether all windows but the last have equally many rows."""
+        return self.share.n_streams == 1 and self.pool.regular and self.pool.n_rows % self.pool.block_rows == 0
+
+    def plan(self, epoch: int) -> Plan:
+        """Return the order of an epoch."""
+        return EpochPlan(self, epoch)
 
 
-@dataclass(frozen=True, slots=True)
-class WindowPlan:
-    """What is read for one window.
+class _Stream:
+    """One stream of an epoch: visits in order, cut into windows of about equally many rows."""
 
-    Attributes
-    ----------
-    starts, stops
-        Ranges of rows in reading order: blocks, or parts of some.
-    n_rows
-        Rows of the window.
-    destinations
-        For each row, in reading order, its place in the window's final order; None for "in reading order".
-    first_batch, n_batches
-        Batches that end in this window.
-    head_rows
-        Rows at the front of the first of them that come from the window before.
-    tail_rows
-        Rows at the window's end that the next window's first batch begins with.
+    def __init__(self, options: PlanOptions, visits: Visits, number: int, epoch: int) -> None:
+        self.visits = visits
+        self.number = number
+        self.cum = np.concatenate([[0], np.cumsum(visits.counts)])
+        starts = np.arange(options.n_windows) * options.window_rows
+        self.firsts = np.append(np.searchsorted(self.cum[:-1], starts, side="right") - 1, len(visits.groups))
+        borders = self.cum[self.firsts]
+        self._dealt = options.dealt
+        if not self._dealt:
+            self.ends, self.late = borders[1:], np.zeros(options.n_windows, np.int64)
+            return
+        early = (borders + 1) // 2
+        late = borders - early
+        self.ends = np.append(early[1:], early[-1]) + late
+        self.late = np.diff(late)
+        self._flip = int(random_words(options.seed, epoch, DEALS, number).random_raw()) & 1
 
-    """
+    def window(self, window: int) -> slice:
+        """Return which visits a window has."""
+        return slice(int(self.firsts[window]), int(self.firsts[window + 1]))
 
-    starts: NDArray[np.int64]
-    stops: NDArray[np.int64]
-    n_rows: int
-    destinations: NDArray[np.int64] | None
-    first_batch: int
-    n_batches: int
-    head_rows: int
-    tail_rows: int
+    def early_counts(self, which: slice) -> NDArray[np.int64]:
+        """Return how many rows of each visit go to the window's own slab: a half, over all."""
+        cum = self.cum[which.start : which.stop + 1]
+        return np.diff((cum + 1) // 2) if self._dealt else np.diff(cum)
+
+    def late_first(self, which: slice) -> NDArray[np.bool_]:
+        """Return of which visits the first rows go to the next slab: every second, so that equal halves meet."""
+        number = np.arange(which.start, which.stop)
+        return (number + self._flip) % 2 == 1 if self._dealt else np.zeros(len(number), bool)
 
 
-class EpochPlan:
+class EpochPlan(Plan):
     """The order of one epoch, a pure function of (options, epoch).
 
     Parameters
     ----------
     options
-        Grid, batch size, window, seed.
+        Rows, batch size, window, seed.
     epoch
         The epoch's number, from 0.
 
     """
 
     def __init__(self, options: PlanOptions, epoch: int) -> None:
+        super().__init__(epoch, options.batch_rows, options.indexed)
         self.options = options
-        self.epoch = epoch
 
     @property
     def n_batches(self) -> int:
-        """Batches in the epoch."""
-        return count_batches(self.options)
+        """Batches of the epoch."""
+        return self.options.n_batches
 
     @property
     def n_windows(self) -> int:
-        """Windows in the epoch."""
-        return -(-len(self._reads.starts) // self.options.window_blocks)
+        """Windows of the epoch."""
+        return self.options.n_windows
+
+    @property
+    def n_slabs(self) -> int:
+        """Slabs of the epoch, some of which may be empty."""
+        return self.n_windows + self.options.dealt
 
     @cached_property
-    def block_order(self) -> NDArray[np.int64]:
-        """All blocks in the order in which windows, of one rank after the other, take them."""
+    def _streams(self) -> list[_Stream]:
         o = self.options
-        if not o.shuffle:
-            return np.arange(o.grid.n_blocks, dtype=np.int64)
-        return permutation(o.grid.n_blocks, o.seed, self.epoch, BLOCKS)
+        visits = o.pool.visits(self.epoch)
+        if o.shuffle:
+            visits = visits.take(permutation(len(visits.groups), o.seed, self.epoch, BLOCKS))
+        ends = np.cumsum(visits.counts)
+        return [_Stream(o, visits_of(o.share, s, visits, ends), s, self.epoch) for s in o.share.own]
 
     @cached_property
-    def _reads(self) -> Reads:
-        """What this rank reads."""
-        return reads_of(self.options.share, self.options.grid, self.block_order)
+    def _ends(self) -> NDArray[np.int64]:
+        """For each stream, the position behind each slab's last row; shape (streams, slabs)."""
+        return np.stack([s.ends for s in self._streams])
 
     @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        """The position of each window's first row, and of the row after the last."""
-        reads = self._reads
-        firsts = np.arange(0, len(reads.starts), self.options.window_blocks)
-        rows = np.add.reduceat(reads.stops - reads.starts, firsts)
-        return np.concatenate([[0], np.cumsum(rows)])
-
-    def window_start(self, window: int) -> int:
-        """Return the position of a window's first row."""
-        return int(self._starts[min(window, self.n_windows)])
-
-    def window_of(self, position: int) -> int:
-        """Return the window that holds a position."""
-        return int(np.searchsorted(self._starts, position, side="right")) - 1
-
-    def first_window(self, batch: int) -> int:
-        """Return the window in which a batch begins."""
-        return self.window_of(batch * self.options.batch_rows)
-
-    def last_window(self, batch: int) -> int:
-        """Return the window in which a batch ends, which is the one that delivers it."""
-        stop = min((batch + 1) * self.options.batch_rows, self.options.n_rows)
-        return self.window_of(stop - 1)
-
-    def window_rows(self, window: int) -> int:
-        """Return how many rows a window has."""
-        return self.window_start(window + 1) - self.window_start(window)
-
-    def head_rows(self, window: int) -> int:
-        """Return how many rows of a window's first batch come from the window before."""
-        return self.window_start(window) % self.options.batch_rows
-
-    def window(self, window: int, room: NDArray[np.int64] | None = None) -> WindowPlan:
-        """Return what is read for one window; where ``room`` is given, the rows' destinations are put there."""
+    def _full(self) -> NDArray[np.int64]:
+        """Batches delivered before each slab, and after the last."""
         o = self.options
-        start, stop = self.window_start(window), self.window_start(window + 1)
-        n_rows = stop - start
-        first_batch = start // o.batch_rows
-        last = window == self.n_windows - 1
-        end_batch = self.n_batches if last else stop // o.batch_rows
-        blocks = slice(window * o.window_blocks, (window + 1) * o.window_blocks)
-        return WindowPlan(
-            starts=self._reads.starts[blocks],
-            stops=self._reads.stops[blocks],
+        done = self._ends.min(axis=0) // self._part
+        return np.concatenate([[0], np.minimum(done[:-1], o.n_batches), [o.n_batches]])
+
+    @property
+    def _part(self) -> int:
+        """Rows of each stream in a batch."""
+        return self.options.batch_rows // self.options.n_streams
+
+    @property
+    def _last_part(self) -> int:
+        """Rows of each stream in the epoch's last batch."""
+        return min(self._part, self.options.stream_rows - (self.options.n_batches - 1) * self._part)
+
+    def first_slab(self, batch: int) -> int:
+        """Return the slab in which a batch begins."""
+        return int(np.searchsorted(self._ends.max(axis=0), batch * self._part, side="right"))
+
+    def slab(self, number: int) -> SlabPlan:
+        """Return what a slab holds."""
+        o, ends = self.options, self._ends[:, number]
+        before = self._ends[:, number - 1] if number else np.zeros_like(ends)
+        first, end = int(self._full[number]), int(self._full[number + 1])
+        n_rows = (end - first) * o.batch_rows
+        if end == o.n_batches > first:
+            n_rows -= (self._part - self._last_part) * o.n_streams
+        head: slice | NDArray[np.int64]
+        head_from: slice | NDArray[np.int64]
+        shift = (first - int(self._full[number - 1])) * o.batch_rows if number else 0
+        if o.n_streams == 1:
+            head_rows = int(before[0]) - first * self._part
+            head, head_from = slice(0, head_rows), slice(shift, shift + head_rows)
+            n_places = int(ends[0]) - first * self._part
+        else:
+            positions = [np.arange(first * self._part, end_before) for end_before in before.tolist()]
+            head = np.concatenate([self._place(p, s, first) for s, p in enumerate(positions)])
+            head_from = head + shift
+            n_places = max(int(self._place(ends[s] - 1, s, first)) + 1 for s in range(o.n_streams))
+        return SlabPlan(
+            first_batch=first,
+            n_batches=end - first,
             n_rows=n_rows,
-            destinations=permutation(n_rows, o.seed, self.epoch, ROWS, window, room) if o.shuffle else None,
-            first_batch=first_batch,
-            n_batches=end_batch - first_batch,
-            head_rows=self.head_rows(window),
-            tail_rows=0 if last else stop % o.batch_rows,
+            n_places=max(0, n_places),
+            n_own=int((ends - before).sum()),
+            n_late=sum(int(s.late[number - 1]) for s in self._streams) if number else 0,
+            head=head,
+            head_from=head_from,
         )
 
-    def batch_rows(self, batch: int) -> NDArray[np.int64]:
-        """Return the store's row numbers of one batch, in order; decides without reading anything."""
+    def _place(self, positions: NDArray[np.int64], stream: int, first_batch: int) -> NDArray[np.int64]:
+        """Return where rows of a stream lie in the slab whose first batch is given."""
+        o, part = self.options, self._part
+        batch, within = np.divmod(positions, part)
+        width = np.where(batch == o.n_batches - 1, self._last_part, part)
+        places: NDArray[np.int64] = (batch - first_batch) * o.batch_rows + stream * width + within
+        return places
+
+    def places(self, number: int, room: NDArray[np.int64] | None = None) -> NDArray[np.int64] | None:
+        """Return the places of a slab's own rows, as `Plan` says."""
         o = self.options
-        start = batch * o.batch_rows
-        stop = min(start + o.batch_rows, o.n_rows)
-        parts = []
-        for window in range(self.window_of(start), self.window_of(stop - 1) + 1):
-            first = self.window_start(window)
-            parts.append(self._window_rows(window)[max(0, start - first) : stop - first])
-        return np.concatenate(parts)
+        if not self.indexed:
+            return None
+        first = int(self._full[number])
+        starts = self._ends[:, number - 1] if number else np.zeros(o.n_streams, np.int64)
+        counts = self._ends[:, number] - starts
+        if o.n_streams == 1:
+            places = self._permutation(self._streams[0], number, int(counts[0]), room)
+            places += int(starts[0]) - first * self._part
+            return places
+        late, early = [], []
+        for own, (stream, start, count) in enumerate(zip(self._streams, starts, counts, strict=True)):
+            places = self._permutation(stream, number, int(count)) if o.shuffle else np.arange(count)
+            places = self._place(places + start, own, first)
+            n_late = int(stream.late[number - 1]) if number else 0
+            late.append(places[:n_late])
+            early.append(places[n_late:])
+        return np.concatenate([*late, *early], out=room)
 
-    def _window_rows(self, window: int) -> NDArray[np.int64]:
-        plan = self.window(window)
-        ranges = zip(plan.starts, plan.stops, strict=True)
-        sources = np.concatenate([np.arange(start, stop) for start, stop in ranges])
-        if plan.destinations is None:
-            return sources
-        rows = np.empty_like(sources)
-        rows[plan.destinations] = sources
-        return rows
+    def _permutation(
+        self, stream: _Stream, number: int, n_rows: int, room: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        index = stream.number << _WINDOW_BITS | number
+        return permutation(n_rows, self.options.seed, self.epoch, ROWS, index, room)
+
+    def reading(self, window: int, late_only: bool = False) -> Reading:
+        """Return what is read for a window, as `Plan` says."""
+        parts = [self._reading(stream, window, late_only) for stream in self._streams]
+        return parts[0] if len(parts) == 1 else Reading.joined(parts)
+
+    def _reading(self, stream: _Stream, window: int, late_only: bool) -> Reading:
+        which = stream.window(window)
+        visits, early = stream.visits.take(which), stream.early_counts(which)
+        late_first = stream.late_first(which)
+        index = stream.number << _WINDOW_BITS | window
+        if not len(visits.groups):  # a block that is higher than a window fills several
+            return Reading.joined([])
+        cover = self.options.pool.cover(self.epoch, index, visits)
+        reading = Reading(
+            cover.starts, cover.stops, cover.picks, np.cumsum(visits.counts), np.cumsum(early), late_first
+        )
+        return reading.only_late() if late_only else reading
 
 
-def count_batches(options: PlanOptions) -> int:
-    """Return the batches of any epoch."""
-    n_rows, batch_rows = options.n_rows, options.batch_rows
-    return n_rows // batch_rows if options.drop_last else -(-n_rows // batch_rows)
-
-
-def slab_rows(options: PlanOptions) -> int:
-    """Return the rows that the largest slab holds: one window and the head of a batch before it."""
-    full = min(options.n_rows, options.grid.most_rows(options.window_blocks))
-    alone = options.share.world_size == 1
-    one_window = alone and options.grid.n_blocks <= options.window_blocks
-    aligned = alone and full % options.batch_rows == 0 and options.grid.even
-    return full if one_window or aligned else full + options.batch_rows - 1
-
-
-def index_rows(options: PlanOptions) -> int:
-    """Return the rows whose destinations the largest window has to keep."""
-    return min(options.n_rows, options.grid.most_rows(options.window_blocks)) if options.shuffle else 0
-
-
-def windows_from(options: PlanOptions, epoch: int, batch: int, endless: bool) -> Iterator[tuple[EpochPlan, int]]:
-    """Yield (epoch's plan, window) from the window where a batch begins; to the epoch's end, or for ever."""
-    plan = EpochPlan(options, epoch)
-    first = plan.first_window(batch)
+def slabs_from(options: PlanOptions, epoch: int, batch: int, endless: bool) -> Iterator[tuple[Plan, int]]:
+    """Yield (epoch's plan, slab) from the slab where a batch begins; to the epoch's end, or for ever."""
+    plan = options.plan(epoch)
+    first = plan.first_slab(batch)
     while True:
-        for window in range(first, plan.n_windows):
-            yield plan, window
+        for slab in range(first, plan.n_slabs):
+            yield plan, slab
         if not endless:
             return
         first = 0
-        plan = EpochPlan(options, plan.epoch + 1)
+        plan = options.plan(plan.epoch + 1)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from math import lgamma, log
 
 import numpy as np
+from numpy.typing import NDArray
 
 TARGET_ENTROPY = 0.95
 POOR_ENTROPY = 0.8  # a window below this, and below MIN_WINDOW_BLOCKS, is warned about
@@ -22,20 +23,58 @@ def batch_entropy(batch_rows: int, n_blocks: int) -> float:
     """Return the expected entropy, in nats, of source blocks in a batch drawn from ``n_blocks`` equal blocks."""
     if n_blocks <= 1 or batch_rows <= 1:
         return 0.0
-    # E[H] = log B - (K / B) E[n log n], n ~ Binomial(B, 1/K); terms far above the mean vanish.
-    mean = batch_rows / n_blocks
-    top = min(batch_rows, int(mean + 12 * mean**0.5 + 30))
+    return log(batch_rows) - n_blocks / batch_rows * _expected_n_log_n(batch_rows, 1 / n_blocks)
+
+
+def label_entropy(batch_rows: int, shares: NDArray[np.float64]) -> float:
+    """Return the expected entropy, in nats, of labels in a batch drawn uniformly, given the share of each label."""
+    if batch_rows <= 1:
+        return 0.0
+    distinct, n_labels = np.unique(shares[shares > 0], return_counts=True)
+    parts = [n * _expected_n_log_n(batch_rows, share) for share, n in zip(distinct.tolist(), n_labels, strict=True)]
+    return float(log(batch_rows) - sum(parts) / batch_rows)
+
+
+def entropy_of_counts(counts: NDArray[np.integer]) -> float:
+    """Return the entropy, in nats, of what comes so often each."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def _expected_n_log_n(n_draws: int, share: float) -> float:
+    """Return the mean of n log n for n of a binomial distribution."""
+    if share >= 1:
+        return n_draws * log(n_draws)
+    mean = n_draws * share  # terms far from the mean vanish
+    top = min(n_draws, int(mean + 12 * mean**0.5 + 30))
     bottom = max(2, int(mean - 12 * mean**0.5 - 30))
     n = np.arange(bottom, top + 1, dtype=np.float64)
-    log_choose = np.array([lgamma(batch_rows + 1) - lgamma(k + 1) - lgamma(batch_rows - k + 1) for k in n])
-    p = np.exp(log_choose - n * log(n_blocks) + (batch_rows - n) * np.log1p(-1 / n_blocks))
-    return float(log(batch_rows) - n_blocks / batch_rows * (p * n * np.log(n)).sum())
+    log_choose = np.array([lgamma(n_draws + 1) - lgamma(k + 1) - lgamma(n_draws - k + 1) for k in n])
+    p = np.exp(log_choose + n * log(share) + (n_draws - n) * np.log1p(-share))
+    return float((p * n * np.log(n)).sum())
 
 
-def relative_entropy(batch_rows: int, window_blocks: int, n_blocks: int) -> float:
-    """Return the entropy of a batch drawn from a window relative to one drawn from the whole store."""
+def relative_entropy(batch_rows: int, mixed_blocks: int, n_blocks: int) -> float:
+    """Return the entropy of a batch that mixes some blocks relative to one drawn from the whole store."""
     uniform = batch_entropy(batch_rows, n_blocks)
-    return 1.0 if uniform == 0.0 else batch_entropy(batch_rows, min(window_blocks, n_blocks)) / uniform
+    return 1.0 if uniform == 0.0 else batch_entropy(batch_rows, min(mixed_blocks, n_blocks)) / uniform
+
+
+def epoch_entropy(batch_rows: int, window_blocks: int, n_blocks: int, deal: bool = True) -> float:
+    """Return `relative_entropy` as the mean over the batches of an epoch.
+
+    Where rows are dealt over two slabs, a batch mixes the blocks of two windows, and at the epoch's beginning and end
+    those of one.
+    """
+    n_windows = -(-n_blocks // window_blocks)
+    last = n_blocks - (n_windows - 1) * window_blocks
+    slabs: list[tuple[int, float]]
+    if not deal or n_windows == 1:
+        slabs = [(window_blocks, (n_windows - 1) * window_blocks), (last, last)]
+    else:
+        slabs = [(window_blocks, window_blocks / 2), (2 * window_blocks, (n_windows - 2) * window_blocks)]
+        slabs += [(window_blocks + last, (window_blocks + last) / 2), (last, last / 2)]
+    return sum(share * relative_entropy(batch_rows, mixed, n_blocks) for mixed, share in slabs if share) / n_blocks
 
 
 def default_window_blocks(n_blocks: int, block_rows: int, row_nbytes: int, batch_rows: int) -> int:
@@ -47,9 +86,9 @@ def default_window_blocks(n_blocks: int, block_rows: int, row_nbytes: int, batch
     most = max(1, MAX_WINDOW_NBYTES // max(1, block_rows * row_nbytes))
     least = smallest_window_blocks(n_blocks, block_rows, batch_rows)
     low, high = least, max(least, min(most, n_blocks))
-    while low < high:  # relative_entropy grows with the window
+    while low < high:  # epoch_entropy grows with the window, but for the last one's size
         middle = (low + high) // 2
-        if relative_entropy(batch_rows, middle, n_blocks) >= TARGET_ENTROPY:
+        if epoch_entropy(batch_rows, middle, n_blocks) >= TARGET_ENTROPY:
             high = middle
         else:
             low = middle + 1

@@ -16,6 +16,13 @@ from oocload.errors import InvalidArgumentError
 # What a permutation is for; part of its key, so that two uses never share a stream.
 BLOCKS = 1
 ROWS = 2
+DEALS = 3
+MASSES = 4
+DRAWS = 5
+SPLITS = 6
+CLASSES = 7
+USES = 8
+MIXES = 9
 
 WORKSPACE_NBYTES = 32  # per element, while a permutation is made: keys, two orders and the sort's own copy
 
@@ -29,17 +36,23 @@ class Shuffle:
     Parameters
     ----------
     window_rows
-        Rows of one window, the pool in which rows are shuffled; rounded up to whole blocks. Default: the
-        smallest that mixes well, see `oocload.plan.quality.default_window_blocks`.
+        Rows of one window, which are decoded together; rounded up to whole blocks. Default: the smallest that mixes
+        well, see `oocload.plan.quality.default_window_blocks`.
+    streams
+        Cuts every epoch into so many streams, of which each batch of the whole job (all ranks') takes equally many
+        rows. Any number of ranks that divides them sees the same batches, as sets of rows, in the same order, when
+        ``batch_size`` times ``world_size`` stays the same; a state goes from one number of ranks to another. Default:
+        one per rank.
 
     """
 
     window_rows: int | None = None
+    streams: int | None = None
 
     def __post_init__(self) -> None:
-        rows = self.window_rows
-        if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or rows < 1):
-            raise InvalidArgumentError(f"window_rows must be a whole number of at least 1, got {rows!r}")
+        for name, value in (("window_rows", self.window_rows), ("streams", self.streams)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise InvalidArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def permutation(
@@ -67,14 +80,29 @@ def permutation(
 
     """
     result = np.empty(n, np.int64) if room is None else room
-    words = _random_words(seed, epoch, purpose, index).random_raw((n + 1) // 2)
+    words = random_words(seed, epoch, purpose, index).random_raw((n + 1) // 2)
     keys = words.astype("<u8", copy=False).view("<u2").reshape(-1, 2)[:n]
     by_low = np.argsort(keys[:, 0], kind="stable")
     by_high = np.argsort(keys[:, 1].take(by_low), kind="stable")
     return by_low.take(by_high, out=result, mode="clip")
 
 
-def _random_words(seed: int, epoch: int, purpose: int, index: int) -> np.random.Philox:
+def random_words(seed: int, epoch: int, purpose: int, index: int = 0) -> np.random.Philox:
+    """Return a stream of random 64-bit words, a pure function of the arguments."""
     key = np.array([seed & _MASK_64, (epoch << 8 | purpose) & _MASK_64], np.uint64)
     counter = np.array([0, 0, index & _MASK_64, seed >> 64], np.uint64)
     return np.random.Philox(key=key, counter=counter)
+
+
+def random_keys(numbers: NDArray[np.int64], seed: int, epoch: int, purpose: int, index: int = 0) -> NDArray[np.uint64]:
+    """Return a random key for each of some numbers, a pure function of the number and the other arguments.
+
+    For what must not depend on which other numbers are asked for. A number's bits are mixed as SplitMix64 does it
+    (Steele, Lea and Flood, OOPSLA 2014).
+    """
+    base, step = random_words(seed, epoch, purpose, index).random_raw(2)
+    z = numbers.astype(np.uint64) * (step | np.uint64(1)) + base
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: NDArray[np.uint64] = z ^ (z >> np.uint64(31))
+    return mixed

@@ -22,7 +22,7 @@ import oocload
 from oocload.chunks.decoded import ChunkReader
 from oocload.chunks.read import LibraryReader, open_reader
 from oocload.chunks.scratch import Scratch
-from oocload.chunks.target import Target
+from oocload.chunks.target import Places
 from oocload.errors import ChunkError, OocloadError, StoreFormatError
 from oocload.stores.base import direct_path_enabled
 from oocload.stores.chunk_table import ChunkTable
@@ -144,7 +144,7 @@ def read(path: Path, name: str, reader: Callable[..., Any], scattered: bool) -> 
         scratch = Scratch()
         for start in range(0, field.n_rows, 7):
             stop = min(field.n_rows, start + 7)
-            target = Target(rows, index=order[start:stop]) if scattered else Target(rows, first=start)
+            target = Places(rows, index=order[start:stop]) if scattered else Places(rows, first=start)
             middle = (start + stop) // 2
             open_field.read([(start, middle), (middle, stop)], target, scratch)
         open_field.close()

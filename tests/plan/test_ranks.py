@@ -7,15 +7,19 @@ from hypothesis import strategies as st
 
 from oocload.errors import InvalidArgumentError
 from oocload.plan.blocks import BlockGrid
-from oocload.plan.epoch import EpochPlan, PlanOptions, slab_rows
-from oocload.plan.ranks import Share, Uneven, reads_of
+from oocload.plan.ranks import Share, Uneven, visits_of
+from oocload.plan.select import Selection
+from tests.plan.strategies import planned
 from tests.plan.test_blocks import grids
 
 
 def rows_of(share: Share, grid: BlockGrid, order: np.ndarray) -> list[int]:
-    reads = reads_of(share, grid, order)
-    assert (reads.stops > reads.starts).all()
-    return [row for start, stop in zip(reads.starts, reads.stops, strict=True) for row in range(start, stop)]
+    visits = Selection.of_grid(grid).visits(0).take(order)
+    own = visits_of(share, share.rank, visits, np.cumsum(visits.counts))
+    assert (own.counts > 0).all()
+    starts = grid.borders(own.groups)[0]
+    columns = zip(starts.tolist(), own.lows.tolist(), own.highs.tolist(), strict=True)
+    return [row for start, low, high in columns for row in range(start + low, start + high)]
 
 
 @given(grid=grids(), world_size=st.integers(1, 40), seed=st.integers(0, 99), uneven=st.sampled_from(["pad", "drop"]))
@@ -53,16 +57,10 @@ def test_ranks_take_equal_steps(
     shuffle, drop_last = data.draw(st.booleans()), data.draw(st.booleans())
     seen: Counter[int] = Counter()
     for rank in range(world_size):
-        o = PlanOptions(grid, batch_rows, window_blocks, shuffle, 3, drop_last, Share(rank, world_size, uneven))
-        plan = EpochPlan(o, epoch)
+        share = Share(rank, world_size, uneven)
+        o = planned(grid, batch_rows, window_blocks, shuffle=shuffle, seed=3, drop_last=drop_last, share=share)
+        plan = o.plan(epoch)
         assert plan.n_batches == (most // batch_rows if drop_last else -(-most // batch_rows))
-        position = carried = 0
-        for number in range(plan.n_windows):
-            window = plan.window(number)
-            assert (plan.window_start(number), window.head_rows) == (position, carried)
-            assert window.head_rows + window.n_rows <= slab_rows(o)
-            position, carried = position + window.n_rows, window.tail_rows
-        assert (position, carried) == (most, 0)
         seen.update(row for i in range(plan.n_batches) for row in plan.batch_rows(i).tolist())
     if not drop_last:
         assert grid.n_rows - len(seen) < world_size
@@ -70,8 +68,8 @@ def test_ranks_take_equal_steps(
 
 
 def test_epochs_deal_other_rows_to_a_rank() -> None:
-    o = PlanOptions(BlockGrid(1000, 10), 50, 4, shuffle=True, seed=0, share=Share(1, 4))
-    first, second = (np.concatenate([EpochPlan(o, e).batch_rows(i) for i in range(5)]) for e in (0, 1))
+    o = planned(BlockGrid(1000, 10), 50, 4, share=Share(1, 4))
+    first, second = (np.concatenate([o.plan(e).batch_rows(i) for i in range(5)]) for e in (0, 1))
     assert len(set(first.tolist()) & set(second.tolist())) < 200
 
 
@@ -90,3 +88,8 @@ def test_uneven_as_an_error() -> None:
     assert Share(0, 4, "error").n_rows(100) == 25
     with pytest.raises(InvalidArgumentError, match=r"world_size must divide the 101 rows where uneven='error', got 4"):
         Share(0, 4, "error").n_rows(101)
+
+
+def test_ranks_must_divide_the_streams() -> None:
+    with pytest.raises(InvalidArgumentError, match="world_size must divide the 8 streams of the shuffle, got 3; use"):
+        Share(0, 3, streams=8)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from oocload.chunks.read import open_reader
 from oocload.chunks.scratch import Scratch
-from oocload.chunks.target import Target
+from oocload.chunks.target import Places
 from oocload.layout import FieldLayout
 from oocload.stores.base import Store
 
@@ -33,5 +33,5 @@ class StoreField:
             for start in range(0, self.shape[0], step):
                 stop = min(self.shape[0], start + step)
                 rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
-                reader.read([(start, stop)], Target(rows), scratch)
+                reader.read([(start, stop)], Places(rows), scratch)
                 yield rows

@@ -1,0 +1,117 @@
+"""Filled slabs as the consumer meets them: in order, with the rows carried over between them in place."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from oocload.loader.pipeline import Pipeline, SlabJob
+from oocload.loader.runtime import Runtime
+from oocload.plan.epoch import slabs_from
+from oocload.plan.windows import SlabPlan
+
+
+@dataclass(slots=True)
+class Slab:
+    """One filled slab: whole batches, one after the other from row 0 of its arrays.
+
+    Attributes
+    ----------
+    epoch
+        The epoch that it belongs to.
+    first_batch, n_batches
+        Number of the first of its batches within the epoch, and how many there are.
+    skip
+        How many of those come before the position from which iteration began.
+    batch_rows, n_rows
+        Rows of one batch, and rows that belong to its batches (the last one of an epoch may be short).
+    arrays
+        Field → array over the slab.
+
+    """
+
+    epoch: int
+    first_batch: int
+    n_batches: int
+    skip: int
+    batch_rows: int
+    n_rows: int
+    arrays: dict[str, NDArray[Any]]
+
+    def batches(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (batch number, first row, row after the last) of each batch to deliver."""
+        for batch in range(self.first_batch + self.skip, self.first_batch + self.n_batches):
+            yield batch, *self.span(batch)
+
+    def span(self, batch: int) -> tuple[int, int]:
+        """Return (first row, row after the last) of a batch of this slab."""
+        start = (batch - self.first_batch) * self.batch_rows
+        return start, min(start + self.batch_rows, self.n_rows)
+
+
+def slabs(runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int = 1000) -> Generator[Slab]:
+    """Yield the slabs from the one where a batch begins; closing the generator stops the threads.
+
+    Parameters
+    ----------
+    runtime
+        Of the loader.
+    epoch, batch
+        Where to begin.
+    endless
+        Whether to go on with the next epoch.
+    ahead
+        How many slabs may be filled before they are asked for; one more where rows are dealt over two.
+
+    """
+    source = slabs_from(runtime.options, epoch, batch, endless)
+    first = (epoch, batch)
+    with closing(runtime.open_pipeline(source, ahead + runtime.options.dealt)) as pipeline:
+        left = _LeftOver()
+        while (slab := _next(pipeline, runtime, left, first)) is not None:
+            if slab.n_batches > slab.skip:
+                yield slab
+            del slab  # so that nobody but the consumer holds its slab while the next one is waited for
+
+
+class _LeftOver:
+    """Rows of a slab that the next one's first batches begin with."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def move(self, job: SlabJob) -> None:
+        """Put what was left over to its places in the next slab."""
+        for name, rows in self._arrays.items():
+            job.arrays[name][job.slab.head] = rows
+        self._arrays.clear()
+
+    def take(self, job: SlabJob, following: SlabPlan) -> None:
+        """Keep what the next slab needs of this one: a view where it is consecutive."""
+        if following.head_rows:
+            self._arrays.update({name: a[following.head_from] for name, a in job.arrays.items()})
+
+
+def _next(pipeline: Pipeline, runtime: Runtime, left: _LeftOver, first: tuple[int, int]) -> Slab | None:
+    """Take the next slab, with the rows that the one before left over in place."""
+    job = pipeline.take()
+    if job is None:
+        return None
+    slab, plan = job.slab, job.plan
+    left.move(job)
+    if job.number + 1 < plan.n_slabs:
+        left.take(job, plan.slab(job.number + 1))
+    skip = max(0, first[1] - slab.first_batch) if plan.epoch == first[0] else 0
+    return Slab(
+        epoch=plan.epoch,
+        first_batch=slab.first_batch,
+        n_batches=slab.n_batches,
+        skip=min(skip, slab.n_batches),
+        batch_rows=runtime.options.batch_rows,
+        n_rows=slab.n_rows,
+        arrays=job.arrays,
+    )

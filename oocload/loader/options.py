@@ -1,0 +1,133 @@
+"""The options of a loader, checked one by one before any file opens."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from oocload.errors import InvalidArgumentError
+from oocload.layout import FieldLayout
+from oocload.loader.world import detect
+from oocload.plan.ranks import ALONE, Share, Uneven
+from oocload.plan.select import Selection
+from oocload.plan.shuffle import Shuffle
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Balance:
+    """The classes whose rows every batch has equally many of.
+
+    Attributes
+    ----------
+    field
+        The field of labels.
+    codes
+        Class of each row of the store, from 0.
+    labels
+        Label of each class.
+
+    """
+
+    field: str
+    codes: NDArray[Any]
+    labels: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setup:
+    """The checked options of a loader."""
+
+    fields: dict[str, FieldLayout]
+    batch_size: int
+    shuffle: bool | Shuffle
+    seed: int
+    ceiling: int | None
+    drop_last: bool
+    threads: int
+    share: Share = ALONE
+    label: str | None = None  # the field of targets, where those are classes
+    selection: Selection | None = None
+    weights: NDArray[Any] | None = None
+    balance: Balance | None = None
+    window_blocks: int | None = None  # of a state that was loaded
+    deal: bool | None = None
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of one row over all fields."""
+        return sum(f.row_nbytes for f in self.fields.values())
+
+    @property
+    def store_rows(self) -> int:
+        """Rows of the store."""
+        return next(iter(self.fields.values())).n_rows
+
+
+def check_share(rank: Any, world_size: Any, uneven: Uneven, shuffle: bool | Shuffle, batch_size: int) -> Share:
+    """Return this process's share of the rows, detected where nobody says.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If rank, ranks and streams do not go together, or batches cannot take equally many rows of each stream.
+
+    """
+    if (rank is None) != (world_size is None):
+        raise InvalidArgumentError(
+            f"rank and world_size must be given together, got rank={rank!r} and world_size={world_size!r}"
+        )
+    if rank is None:
+        rank, world_size = detect()
+    else:
+        rank, world_size = whole_number("rank", rank, 0), whole_number("world_size", world_size, 1)
+    share = Share(rank, world_size, uneven, shuffle.streams if isinstance(shuffle, Shuffle) else None)
+    if batch_size % len(share.own):
+        n_streams = len(share.own)
+        below = batch_size // n_streams * n_streams
+        either = f"{below} or {below + n_streams}" if below else f"{n_streams}"
+        raise InvalidArgumentError(
+            f"batch_size must be a multiple of the {n_streams} streams of each rank ({share.n_streams} streams, "
+            f"{world_size} ranks), got {batch_size}; use {either}"
+        )
+    return share
+
+
+def check_flags(shuffle: Any, drop_last: Any, transform: Any) -> None:
+    """Refuse what is none of the values that these take."""
+    if not isinstance(shuffle, bool | Shuffle):
+        raise InvalidArgumentError(f"shuffle must be True, False or an oocload.Shuffle, got {shuffle!r}")
+    if not isinstance(drop_last, bool):
+        raise InvalidArgumentError(f"drop_last must be True or False, got {drop_last!r}")
+    if transform is not None and not callable(transform):
+        raise InvalidArgumentError(f"transform must be a function of one batch, got {transform!r}")
+
+
+def check_sampling(shuffle: bool | Shuffle, weights: Any, balanced: Any) -> None:
+    """Refuse ways to choose rows that do not go together."""
+    if weights is not None and balanced is not None:
+        raise InvalidArgumentError(
+            "weights and balanced must not be given together: balanced fixes how often each class comes; "
+            "for another proportion use weights alone"
+        )
+    for name, value in (("weights", weights), ("balanced", balanced)):
+        if value is not None and not shuffle:
+            raise InvalidArgumentError(f"shuffle must not be False where {name} is given: rows are drawn at random")
+    if balanced is not None and not isinstance(balanced, str):
+        raise InvalidArgumentError(f"balanced must be the name of a field of labels, got {balanced!r}")
+
+
+def whole_number(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return an integer, also from NumPy's, within its bounds."""
+    rule = f"of at least {low}" if high is None else f"from {low} to 2**64 - 1"
+    number = None
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            number = operator.index(value)
+    if number is None or number < low or (high is not None and number > high):
+        raise InvalidArgumentError(f"{name} must be a whole number {rule}, got {value!r}")
+    return number

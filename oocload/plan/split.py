@@ -1,0 +1,144 @@
+"""Splits of a selection into parts that share no row, fixed before any shuffle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oocload.errors import InvalidArgumentError
+from oocload.plan.blocks import BlockGrid
+from oocload.plan.select import Selection
+from oocload.plan.shuffle import SPLITS, permutation, random_keys
+
+_ROUNDING = 1e-9  # by how much fractions such as 0.8, 0.1 and 0.1 may miss 1
+
+
+def check_fractions(fractions: Sequence[float]) -> list[float]:
+    """Return the running sums of fractions.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If one is not above 0, or they exceed 1 together.
+
+    """
+    for fraction in fractions:
+        if not (isfinite(fraction) and fraction > 0):
+            raise InvalidArgumentError(f"fractions must be above 0, got {fraction!r}")
+    sums = np.cumsum(np.array(fractions, np.float64)).tolist()
+    if sums[-1] > 1 + _ROUNDING:
+        shown = " + ".join(f"{f:g}" for f in fractions)
+        raise InvalidArgumentError(f"fractions must not exceed 1 together, got {shown} = {sums[-1]:g}")
+    return [1.0 if abs(s - 1) <= _ROUNDING else float(s) for s in sums]
+
+
+def split_by_blocks(selection: Selection, fractions: Sequence[float], seed: int) -> list[Selection]:
+    """Return parts of whole blocks, in random order; a block that a border cuts belongs to two, each its own rows.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If fractions break their rule, or a part has no rows.
+
+    """
+    sums = check_fractions(fractions)
+    order = permutation(selection.n_groups, seed, 0, SPLITS)
+    borders = [0, *(_share(s, selection.n_rows) for s in sums)]
+    parts = []
+    for fraction, first, last in zip(fractions, borders[:-1], borders[1:], strict=True):
+        if first == last:
+            raise _empty(fraction, selection.n_rows)
+        parts.append(selection.part(order, first, last))
+    return parts
+
+
+def split_by_rows(
+    grid: BlockGrid,
+    selection: Selection,
+    fractions: Sequence[float],
+    seed: int,
+    codes: NDArray[np.integer] | None = None,
+) -> list[Selection]:
+    """Return parts of single rows, chosen at random; with ``codes``, each has its fraction of every class.
+
+    Parameters
+    ----------
+    grid
+        The blocks of the store.
+    selection
+        The rows to split.
+    fractions
+        Of each part.
+    seed
+        Of the choice.
+    codes
+        Class of each row of the store, from 0.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If fractions break their rule, or a part has no rows.
+
+    """
+    sums = check_fractions(fractions)
+    n_classes = 1 if codes is None else int(codes.max()) + 1
+    before = np.zeros(n_classes, np.int64)
+    pieces: list[list[Selection]] = [[] for _ in fractions]
+    for _, rows in selection.row_pieces():
+        classes = np.zeros(len(rows), np.int64) if codes is None else codes[rows]
+        order = np.lexsort((random_keys(rows, seed, 0, SPLITS), classes))
+        counts = np.bincount(classes, minlength=n_classes)
+        rank = np.empty(len(rows), np.int64)
+        rank[order] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        low = np.zeros(n_classes, np.int64)
+        for piece, fraction in zip(pieces, sums, strict=True):
+            high = _shares(fraction, before + counts) - _shares(fraction, before)
+            chosen = rows[(rank >= low[classes]) & (rank < high[classes])]
+            if len(chosen):
+                piece.append(Selection.of_rows(grid, chosen))
+            low = high
+        before += counts
+    for fraction, piece in zip(fractions, pieces, strict=True):
+        if not piece:
+            raise _empty(fraction, selection.n_rows)
+    return [Selection.joined(piece) for piece in pieces]
+
+
+def select_rows(grid: BlockGrid, selection: Selection, rows: NDArray[np.int64]) -> Selection:
+    """Return the selection of some row numbers of the store, in any order.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there are none, one comes twice, or one is not in the selection.
+
+    """
+    if not len(rows):
+        raise InvalidArgumentError("rows must be at least one, got none")
+    ordered = np.sort(rows)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        raise InvalidArgumentError(f"rows must differ, and row {twice[0]} comes more than once")
+    if ordered[0] < 0 or ordered[-1] >= grid.n_rows:
+        wrong = ordered[0] if ordered[0] < 0 else ordered[-1]
+        raise InvalidArgumentError(f"rows must be from 0 to {grid.n_rows - 1}, got {wrong}")
+    absent = ordered[~selection.holds(ordered)]
+    if len(absent):
+        raise InvalidArgumentError(f"rows must be among those of this loader, and row {absent[0]} is not")
+    return Selection.of_rows(grid, ordered)
+
+
+def _share(fraction: float, n_rows: int) -> int:
+    return int(np.floor(fraction * n_rows + 0.5))
+
+
+def _shares(fraction: float, n_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    shares: NDArray[np.int64] = np.floor(fraction * n_rows + 0.5).astype(np.int64)
+    return shares
+
+
+def _empty(fraction: float, n_rows: int) -> InvalidArgumentError:
+    return InvalidArgumentError(f"fractions must leave each part a row, and {fraction:g} of {n_rows} rows is none")
