@@ -21,6 +21,8 @@ from oocload.errors import (
     UnknownFieldError,
 )
 from oocload.loader.loader import Loader
+from oocload.loader.mix import Mix, mix
+from oocload.plan.measure import ShuffleQuality
 from oocload.plan.shuffle import Shuffle
 from oocload.stores import Store, open
 
@@ -36,10 +38,12 @@ __all__ = [
     "Loader",
     "MemoryCeilingError",
     "MissingPackageError",
+    "Mix",
     "OocloadError",
     "OocloadWarning",
     "ReadAmplificationWarning",
     "Shuffle",
+    "ShuffleQuality",
     "ShuffleQualityWarning",
     "StateError",
     "Store",
@@ -50,5 +54,6 @@ __all__ = [
     "Writer",
     "convert",
     "create",
+    "mix",
     "open",
 ]

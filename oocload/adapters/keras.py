@@ -11,7 +11,7 @@ from oocload.loader.batch import Batch
 from oocload.optional import require
 
 if TYPE_CHECKING:
-    from oocload.loader.loader import Loader
+    from oocload.loader.source import BatchSource
 
 keras: Any = require("keras", "tensorflow", "to_keras()")
 
@@ -35,7 +35,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 
     """
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: BatchSource) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self.loader = loader
         self._tickets = Tickets(len(loader))
@@ -86,6 +86,6 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         self._batches = cast("Generator[Batch]", iter(self.loader))
 
 
-def to_keras(loader: Loader) -> KerasDataset:
+def to_keras(loader: BatchSource) -> KerasDataset:
     """Return a `KerasDataset` over a loader."""
     return KerasDataset(loader)

@@ -22,12 +22,12 @@ from oocload.errors import InvalidArgumentError, StateError
 from oocload.optional import require
 
 if TYPE_CHECKING:
-    from oocload.loader.loader import Loader
+    from oocload.loader.source import BatchSource
 
 tf = require("tensorflow", "tensorflow", "to_tf()")
 
 
-def to_tf(loader: Loader) -> Any:
+def to_tf(loader: BatchSource) -> Any:
     """Return a dataset of one epoch's batches; iterating it again is the next epoch.
 
     Raises
@@ -48,14 +48,14 @@ def to_tf(loader: Loader) -> Any:
     return dataset  # resumed: its first epoch is shorter than the others
 
 
-def _from_batches(loader: Loader) -> Any:
+def _from_batches(loader: BatchSource) -> Any:
     """Return the dataset batch by batch: a transform makes arrays of its own."""
     first = loader[0]
     spec = tf.nest.map_structure(lambda a: tf.TensorSpec((None, *np.shape(a)[1:]), np.asarray(a).dtype), first)
     return tf.data.Dataset.from_generator(lambda: iter(loader), output_signature=spec)
 
 
-def _from_slabs(loader: Loader, exact: bool) -> Any:
+def _from_slabs(loader: BatchSource, exact: bool) -> Any:
     names, form, batch_size = loader.form.names, loader.form, loader.batch_size
     slabs = _Slabs(loader, exact)
     fields = [loader.fields[name] for name in names]
@@ -84,7 +84,7 @@ def _from_slabs(loader: Loader, exact: bool) -> Any:
 class _Slabs:
     """Slabs on their way to TensorFlow, by number. TensorFlow closes the generator when its iterator goes."""
 
-    def __init__(self, loader: Loader, exact: bool) -> None:
+    def __init__(self, loader: BatchSource, exact: bool) -> None:
         self._loader = loader
         self._exact = exact
         self._names = loader.form.names

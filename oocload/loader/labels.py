@@ -24,6 +24,7 @@ from oocload.units import format_bytes
 _SAMPLED_BLOCKS = 512
 _STRETCHES = 4  # of each block
 _STRETCH_ROWS = 128
+_GOOD_ENTROPY = 0.9  # of the labels, with the window that is proposed
 _WINDOWS = 8  # drawn from the sample
 
 
@@ -63,7 +64,7 @@ def warn_of_runs(setup: Setup, options: PlanOptions, n_blocks: int, readers: Map
     if relative >= POOR_ENTROPY:
         return False
     enough = mixed
-    while enough < sample.n_blocks and sample.expected(enough, options.batch_rows) / uniform < POOR_ENTROPY:
+    while enough < sample.n_blocks and sample.expected(enough, options.batch_rows) / uniform < _GOOD_ENTROPY:
         enough *= 2
     window_rows = enough // 2 * options.pool.block_rows
     nbytes = window_rows * setup.row_nbytes

@@ -5,21 +5,18 @@ from __future__ import annotations
 import operator
 import os
 import secrets
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import oocload.stores as stores
 from oocload.errors import ClosedError, InvalidArgumentError
-from oocload.forks import renew_in_child
 from oocload.layout import FieldLayout
 from oocload.loader.access import BatchAccess
 from oocload.loader.batch import Batch, BatchForm, check_fields, choose_form
@@ -29,6 +26,7 @@ from oocload.loader.labels import label_field
 from oocload.loader.options import Setup, check_flags, check_sampling, check_share, whole_number
 from oocload.loader.rows import By, read_classes, read_weights, select, split_fractions, split_ids
 from oocload.loader.runtime import Runtime, settle
+from oocload.loader.source import BatchSource
 from oocload.loader.state import check_state, identity_of, make_state
 from oocload.loader.stats import Stats
 from oocload.plan.measure import ShuffleQuality, measure
@@ -39,11 +37,8 @@ from oocload.plan.windows import Plan
 from oocload.stores.base import Store
 from oocload.units import format_bytes, parse_bytes
 
-if TYPE_CHECKING:
-    from oocload.adapters.keras import KerasDataset
 
-
-class Loader:
+class Loader(BatchSource):
     """Batches of a store, shuffled, inside a memory ceiling.
 
     Each ``for`` over it is one epoch, and the next ``for`` is the next epoch. An epoch reads each chunk once, and
@@ -170,9 +165,8 @@ class Loader:
 
     def _start(self, form: BatchForm, transform: Callable[[Any], Any] | None, setup: Setup) -> None:
         """Settle on what is read, at the beginning of epoch 0."""
+        super().__init__()
         self._form, self._transform, self._setup = form, transform, setup
-        self.renew_locks()
-        self._epoch, self._batch, self._begun = 0, 0, False
         self._access: BatchAccess | None = None
         self._planned: Plan | None = None
         self._closed = False
@@ -187,14 +181,6 @@ class Loader:
     def __len__(self) -> int:
         """Return the batches of an epoch."""
         return self._runtime.options.n_batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Iterate over one epoch: the rest of a loaded one, or the next."""
-        return self._deliver(endless=False)
-
-    def forever(self) -> Iterator[Batch]:
-        """Iterate over epoch after epoch without end; ``len(loader)`` steps are one epoch."""
-        return self._deliver(endless=True)
 
     def __getitem__(self, index: int) -> Batch:
         """Return batch ``index`` of the current epoch, the same as iteration would.
@@ -262,35 +248,7 @@ class Loader:
                 self._planned = self._runtime.options.plan(self._epoch)
             return self._planned.batch_rows(index)
 
-    @property
-    def epoch(self) -> int:
-        """The epoch that is under way, or that the next ``for`` begins where none is."""
-        return self._epoch
-
     # State
-
-    def state_dict(self, *, epoch: int | None = None, batch: int | None = None) -> dict[str, Any]:
-        """Return where the loader stands: a few integers, and a fingerprint of store and options.
-
-        The position is that of the batch after the last one delivered. A framework that takes batches ahead of the
-        model (Keras, `tf.data`) knows better which one that is: with ``epoch`` and ``batch``, the state says that so
-        many batches of that epoch are done, whatever was delivered.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If only one of the two is given, or there is no such batch.
-
-        """
-        if (epoch is None) != (batch is None):
-            raise InvalidArgumentError(f"epoch and batch must be given together, got {epoch!r} and {batch!r}")
-        with self._lock:
-            if epoch is None or batch is None:
-                return self._state_at(*self._normalised(self._epoch, self._batch))
-            epoch, batch = whole_number("epoch", epoch, 0), whole_number("batch", batch, 0)
-            if batch > len(self):
-                raise InvalidArgumentError(f"batch must be from 0 to {len(self)}, got {batch}")
-            return self._state_at(*self._normalised(epoch, batch))
 
     def load_state_dict(self, state: Any) -> None:
         """Go to where a state stands: the next ``for`` yields exactly what was still to come.
@@ -316,20 +274,10 @@ class Loader:
             if (identity["seed"], position.window_blocks, position.deal) != here:
                 changed = {"seed": identity["seed"], "window_blocks": position.window_blocks, "deal": position.deal}
                 self._restart(replace(self._setup, **changed))
-            self._epoch, self._batch = self._normalised(position.epoch, position.batch)
-            self._begun = False
+            self._go_to(position.epoch, position.batch)
 
     def _identity(self) -> dict[str, Any]:
         return identity_of(self._store.fingerprint(self._form.names), self._setup, self._runtime.options)
-
-    def begin_state(self) -> dict[str, Any]:
-        """Return the state from which the next ``for`` begins: what `state_dict` gives, or the next epoch's start."""
-        with self._lock:
-            return self._state_at(*((self._epoch + 1, 0) if self._begun else (self._epoch, self._batch)))
-
-    def _normalised(self, epoch: int, batch: int) -> tuple[int, int]:
-        """Return a position; the end of an epoch is the start of the next."""
-        return (epoch, batch) if batch < len(self) else (epoch + 1, 0)
 
     def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
         o = self._runtime.options
@@ -339,7 +287,7 @@ class Loader:
 
     @overload
     def split(
-        self, *fractions: float, by: By = "blocks", stratify: str | None = None, seed: int = 0
+        self, *fractions: float, by: By | None = None, stratify: str | None = None, seed: int = 0
     ) -> tuple[Loader, ...]: ...
 
     @overload
@@ -351,7 +299,7 @@ class Loader:
     def split(
         self,
         *parts: Any,
-        by: By = "blocks",
+        by: By | None = None,
         stratify: str | None = None,
         ids: str | None = None,
         seed: int = 0,
@@ -365,7 +313,8 @@ class Loader:
             row numbers.
         by
             Of fractions: ``"blocks"`` takes whole blocks, so that no chunk is read for two parts but at their borders;
-            ``"rows"`` takes single rows, and every part reads every block.
+            ``"rows"`` takes single rows, and every part reads every block. None takes rows where a part would have
+            fewer than 4 blocks.
         stratify
             Of fractions: a field of labels of which every part gets its fraction, by rows.
         ids
@@ -528,39 +477,6 @@ class Loader:
         ]
         return "\n".join(lines)
 
-    # Frameworks
-
-    def to_keras(self) -> KerasDataset:
-        """Return a ``keras.utils.PyDataset`` over this loader, for ``fit``, ``evaluate`` and ``predict``.
-
-        Raises
-        ------
-        MissingPackageError
-            If Keras is not installed.
-
-        """
-        from oocload.adapters.keras import to_keras
-
-        return to_keras(self)
-
-    def to_tf(self) -> Any:
-        """Return a ``tf.data.Dataset`` of one epoch's batches; iterating it again is the next epoch.
-
-        Whole slabs are handed to TensorFlow without copying. Element spec and cardinality are exact. `state_dict`
-        counts whole slabs, when TensorFlow has taken all batches of one: a resume may repeat some, never skip any.
-
-        Raises
-        ------
-        MissingPackageError
-            If TensorFlow is not installed.
-        InvalidArgumentError
-            If a field has a dtype that TensorFlow lacks.
-
-        """
-        from oocload.adapters.tf_data import to_tf
-
-        return to_tf(self)
-
     # Life cycle
 
     def close(self) -> None:
@@ -569,14 +485,6 @@ class Loader:
             self._closed = True
             self._access = None
             self._finalizer()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -598,11 +506,6 @@ class Loader:
         """Return the options with the window that was chosen."""
         o = self._runtime.options
         return replace(self._setup, window_blocks=o.window_blocks, deal=o.deal)
-
-    def renew_locks(self) -> None:
-        """Make the lock, or replace it in a forked child."""
-        self._lock = threading.RLock()
-        renew_in_child(self)
 
     def _usable(self) -> Runtime:
         """Return the runtime; in a forked child, a new one (threads and locks stay in the parent)."""
@@ -629,30 +532,19 @@ class Loader:
 
     # Delivery
 
-    def _begin(self) -> tuple[Runtime, int, int]:
-        """Settle where an iteration starts: where a state was loaded, or at the next epoch."""
+    def _slabs(self, endless: bool) -> Iterator[Slab]:
+        """Yield filled slabs from where the loader stands; what every adapter is built on."""
         runtime = self._usable()
         with self._lock:
-            if self._begun:
-                self._epoch, self._batch = self._epoch + 1, 0
-            self._begun = True
+            epoch, batch = self._begin()
             if self._access is not None:
                 self._access.close()
                 self._access = None
-            return runtime, self._epoch, self._batch
+        yield from self._stream(runtime, epoch, batch, endless)
+        self._finish(epoch)
 
-    def _note(self, epoch: int, batch: int) -> None:
-        """Remember the position after a delivered batch; at an epoch's end that is the next epoch's start."""
-        self._epoch, self._batch = epoch, batch
-
-    def _finish(self, epoch: int) -> None:
-        with self._lock:
-            if self._epoch == epoch:
-                self._epoch, self._batch, self._begun = epoch + 1, 0, False
-
-    def _slabs(self, endless: bool) -> Iterator[Slab]:
-        """Yield filled slabs from where the loader stands; what every adapter is built on."""
-        runtime, epoch, batch = self._begin()
+    def _stream(self, runtime: Runtime, epoch: int, batch: int, endless: bool) -> Iterator[Slab]:
+        """Yield filled slabs from a position, timing the wait for each."""
         stats = runtime.stats
         stats.begin_pass()
         with closing(slabs(runtime, epoch, batch, endless)) as stream:
@@ -664,7 +556,22 @@ class Loader:
                     break
                 yield slab
                 del slab  # its memory is free for another as soon as the consumer lets go of its batches
-        self._finish(epoch)
+
+    def batches_from(self, epoch: int, batch: int) -> Generator[dict[str, NDArray[Any]]]:
+        """Iterate without end from a batch of an epoch, wherever the loader stands; what a mix is built on.
+
+        Yields
+        ------
+        dict
+            Field → array of one batch: views, as `__iter__` gives them. No transform is applied.
+
+        """
+        runtime = self._usable()
+        for slab in self._stream(runtime, epoch, batch, endless=True):
+            for _, start, stop in slab.batches():
+                runtime.stats.add_batch(stop - start)
+                yield {name: array[start:stop] for name, array in slab.arrays.items()}
+            del slab
 
     def _deliver(self, endless: bool) -> Iterator[Batch]:
         form, transform, stats = self._form, self._transform, self._usable().stats

@@ -18,6 +18,7 @@ from oocload.stores.base import Store
 
 By = Literal["blocks", "rows"]
 _SHOWN = 3
+_LEAST_BLOCKS = 4  # a part of fewer blocks is no fair sample of a store in order
 
 
 def read_column(store: Store, name: str, n_rows: int, argument: str) -> NDArray[Any]:
@@ -81,11 +82,11 @@ def split_fractions(
     grid: BlockGrid,
     selection: Selection,
     fractions: Sequence[float],
-    by: By,
+    by: By | None,
     stratify: str | None,
     seed: int,
 ) -> list[Selection]:
-    """Return parts of a selection by fractions.
+    """Return parts of a selection by fractions; where nobody says, by blocks if each part has some.
 
     Raises
     ------
@@ -93,6 +94,9 @@ def split_fractions(
         If an argument breaks its rule, or a class has fewer rows than there are parts.
 
     """
+    if by is None:
+        fair = min(fractions) * selection.n_rows >= _LEAST_BLOCKS * selection.block_rows
+        by = "blocks" if fair else "rows"
     if by not in get_args(By):
         raise InvalidArgumentError(f"by must be 'blocks' or 'rows', got {by!r}")
     if stratify is None:

@@ -137,7 +137,9 @@ def settle(store: Store, setup: Setup) -> Runtime:
     try:
         options = _plan_options(setup, grid, selection)
         costs = _costs(setup, options, readers, resident)
-        fitted, ceiling = fit(costs, setup.ceiling, _wish(setup, options.pool), setup.threads)
+        fitted, ceiling = fit(
+            costs, setup.ceiling, _wish(setup, options.pool, _may_deal(setup, resident)), setup.threads
+        )
         options = replace(options, window_blocks=fitted.window_blocks, deal=fitted.deal)
         for name in resident:
             readers[name] = open_reader(store, fields[name], resident=True)
@@ -175,8 +177,19 @@ def _plan_options(setup: Setup, grid: BlockGrid, selection: Selection) -> PlanOp
     return BalancedOptions(**{name: getattr(plain, name) for name in names}, classes=classes)
 
 
-def _wish(setup: Setup, pool: Pool) -> Wish:
+def _may_deal(setup: Setup, resident: frozenset[str]) -> bool:
+    """Whether rows of a block may go to two slabs.
+
+    Where nothing is decoded whole, blocks are as small as one likes, and halves of them would only cost: 0.65 to 0.8
+    of the speed (benchmarks/shuffle_quality.py).
+    """
+    rigid = any(s.height for name, f in setup.fields.items() if name not in resident for s in f.segments)
+    return rigid and setup.balance is None
+
+
+def _wish(setup: Setup, pool: Pool, may_deal: bool) -> Wish:
     """Return the window to wish for and the smallest that will do, in blocks of one stream."""
+    deal = setup.deal if may_deal else False
     share = setup.share
     if share.streams is None:
         n_blocks, batch_rows, n_streams = blocks_of_rank(share, pool.n_groups), setup.batch_size, 1
@@ -193,13 +206,13 @@ def _wish(setup: Setup, pool: Pool) -> Wish:
     if asked is None and isinstance(setup.shuffle, Shuffle) and setup.shuffle.window_rows is not None:
         asked = of_stream(min(n_blocks, max(least, -(-setup.shuffle.window_rows // pool.block_rows))))
     if asked is not None:
-        return Wish(asked, asked, asked, setup.deal)
+        return Wish(asked, asked, asked, deal)
     if setup.shuffle:
-        wished = default_window_blocks(n_blocks, pool.block_rows, row_nbytes, batch_rows)
+        wished = default_window_blocks(n_blocks, pool.block_rows, row_nbytes, batch_rows, may_deal)
         passable = max(least, min(wished, MIN_WINDOW_BLOCKS))
-        return Wish(of_stream(wished), of_stream(passable), of_stream(least), setup.deal)
+        return Wish(of_stream(wished), of_stream(passable), of_stream(least), deal)
     blocks = _UNSHUFFLED_WINDOW_NBYTES // max(1, pool.block_rows * row_nbytes)
-    return Wish(of_stream(min(n_blocks, max(least, blocks))), of_stream(least), of_stream(least))
+    return Wish(of_stream(min(n_blocks, max(least, blocks))), of_stream(least), of_stream(least), False)
 
 
 def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader], resident: frozenset[str]) -> Costs:

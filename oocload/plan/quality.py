@@ -77,7 +77,7 @@ def epoch_entropy(batch_rows: int, window_blocks: int, n_blocks: int, deal: bool
     return sum(share * relative_entropy(batch_rows, mixed, n_blocks) for mixed, share in slabs if share) / n_blocks
 
 
-def default_window_blocks(n_blocks: int, block_rows: int, row_nbytes: int, batch_rows: int) -> int:
+def default_window_blocks(n_blocks: int, block_rows: int, row_nbytes: int, batch_rows: int, deal: bool = True) -> int:
     """Return how many blocks a window has when nobody says.
 
     The smallest number that reaches `TARGET_ENTROPY`, but not fewer than `MIN_WINDOW_BLOCKS`; of at most
@@ -88,7 +88,7 @@ def default_window_blocks(n_blocks: int, block_rows: int, row_nbytes: int, batch
     low, high = least, max(least, min(most, n_blocks))
     while low < high:  # epoch_entropy grows with the window, but for the last one's size
         middle = (low + high) // 2
-        if epoch_entropy(batch_rows, middle, n_blocks) >= TARGET_ENTROPY:
+        if epoch_entropy(batch_rows, middle, n_blocks, deal) >= TARGET_ENTROPY:
             high = middle
         else:
             low = middle + 1

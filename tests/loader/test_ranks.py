@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import oocload
-from oocload.errors import InvalidArgumentError
+from oocload.errors import InvalidArgumentError, StateError
 from oocload.loader.world import detect
 from tests.conftest import check_rows
 
@@ -150,3 +152,96 @@ class TestDetection:
             monkeypatch.setenv(name, value)
         with pytest.raises(InvalidArgumentError, match=message):
             detect()
+
+
+@given(
+    n_rows=st.integers(64, 400),
+    chunk_rows=st.integers(1, 40),
+    parts=st.integers(1, 3),
+    window_rows=st.integers(8, 400),
+    shuffle=st.booleans(),
+    sizes=st.lists(st.sampled_from([1, 2, 4, 8]), min_size=2, max_size=4),
+    data=st.data(),
+)
+def test_global_batches_do_not_depend_on_the_number_of_ranks(
+    make_store: Make,
+    n_rows: int,
+    chunk_rows: int,
+    parts: int,
+    window_rows: int,
+    shuffle: bool,
+    sizes: list[int],
+    data: st.DataObject,
+) -> None:
+    """Also where it changes in the middle of an epoch: every rank resumes from the state of any other."""
+    path = make_store(n_rows, chunk_rows, compression="lzf")
+    how = oocload.Shuffle(window_rows=window_rows, streams=8)
+
+    def ranks(world_size: int) -> list[oocload.Loader]:
+        return [
+            oocload.Loader(path, 8 * parts // world_size, shuffle=how, seed=3, rank=rank, world_size=world_size)
+            for rank in range(world_size)
+        ]
+
+    def take(loaders: list[oocload.Loader], n: int) -> list[list[int]]:
+        streams = [loader.forever() for loader in loaders]
+        batches = []
+        for _ in range(n):
+            batch = []
+            for stream in streams:
+                x, y = next(stream)
+                check_rows(x, y)
+                batch += y.tolist()
+            batches.append(sorted(batch))
+        for stream in streams:
+            stream.close()
+        return batches
+
+    alone = ranks(1)
+    n_batches = 2 * len(alone[0])
+    whole = take(alone, n_batches)
+    alone[0].close()
+    state, changing = None, []
+    for number, world_size in enumerate(sizes):
+        loaders = ranks(world_size)
+        if state is not None:
+            for loader in loaders:
+                loader.load_state_dict(state)
+        left = n_batches - len(changing)
+        n = left if number == len(sizes) - 1 else data.draw(st.integers(0, left))
+        changing += take(loaders, n)
+        states = [loader.state_dict() for loader in loaders]
+        assert all(s == states[0] for s in states)
+        state = states[0]
+        for loader in loaders:
+            loader.close()
+    assert changing == whole
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": 0, "world_size": 3}, "world_size must divide the 8 streams of the shuffle, got 3"),
+        (
+            {"rank": 0, "world_size": 2, "batch_size": 6},
+            r"batch_size must be a multiple of the 4 streams of each rank .*",
+        ),
+        ({"rank": 2, "world_size": 2}, "rank must be from 0 to 1, got 2"),
+        ({"uneven": "error"}, "streams must divide the 1003 rows where uneven='error', got 8"),
+    ],
+)
+def test_streams_that_do_not_go_together(make_store: Make, options: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        options = {"batch_size": 16, "seed": 0, "shuffle": oocload.Shuffle(streams=8), **options}
+        oocload.Loader(make_store(), **options)
+
+
+def test_state_of_other_streams(make_store: Make) -> None:
+    path = make_store()
+    with oocload.Loader(path, 16, seed=0, shuffle=oocload.Shuffle(streams=8)) as loader:
+        with oocload.Loader(path, 16, seed=0, shuffle=oocload.Shuffle(streams=4)) as other:
+            with pytest.raises(StateError, match="streams is 8 there and 4 here"):
+                other.load_state_dict(loader.state_dict())
+        with oocload.Loader(path, 16, seed=0, shuffle=oocload.Shuffle(streams=8), rank=0, world_size=2) as other:
+            with pytest.raises(StateError, match="batch_size is 16 there and 32 here"):
+                other.load_state_dict(loader.state_dict())

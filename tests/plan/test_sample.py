@@ -32,7 +32,7 @@ def test_blocks_give_what_their_mass_is_worth(grid: BlockGrid, data: st.DataObje
     assert (visits.counts > 0).all()
     assert visits.counts.max() <= selection.block_rows
     assert visits.counts.sum() == selection.n_rows
-    rows = [r for _, r in selection.row_pieces()][0]
+    rows = next(r for _, r in selection.row_pieces())
     masses = np.add.reduceat(weights[rows], np.cumsum(selection.counts) - selection.counts)
     given_ = np.bincount(visits.groups, visits.counts, minlength=selection.n_groups)
     assert np.abs(given_ - masses / masses.sum() * selection.n_rows).max() < 1 + 1e-6

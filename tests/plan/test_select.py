@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,8 +63,8 @@ def test_parts_of_an_order(case: tuple[BlockGrid, list[int]], data: st.DataObjec
     order = np.random.default_rng(len(rows)).permutation(selection.n_groups)
     at = sorted(data.draw(st.lists(st.integers(1, len(rows) - 1), max_size=3, unique=True))) if len(rows) > 1 else []
     borders = [0, *at, len(rows)]
-    parts = [selection.part(order, a, b) for a, b in zip(borders[:-1], borders[1:], strict=True)]
-    assert [p.n_rows for p in parts] == [b - a for a, b in zip(borders[:-1], borders[1:], strict=True)]
+    parts = [selection.part(order, a, b) for a, b in itertools.pairwise(borders)]
+    assert [p.n_rows for p in parts] == [b - a for a, b in itertools.pairwise(borders)]
     assert sorted(row for p in parts for row in rows_in(p)) == rows
     assert all(rows_in(p) == sorted(rows_in(p)) for p in parts)
 

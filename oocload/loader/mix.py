@@ -1,0 +1,385 @@
+"""Several loaders as one: their rows, or their batches, at fixed proportions."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oocload.chunks.target import Places
+from oocload.errors import InvalidArgumentError, StateError
+from oocload.layout import FieldLayout
+from oocload.loader.batch import Batch, BatchForm
+from oocload.loader.budget import Budget
+from oocload.loader.loader import Loader
+from oocload.loader.options import whole_number
+from oocload.loader.slabs import SlabPool, carve, slab_nbytes
+from oocload.loader.source import BatchSource
+from oocload.plan.mix import ByBatches, Until, WithinBatches, check_until, shares_of
+from oocload.plan.shuffle import MIXES, permutation
+
+By = Literal["rows", "batches"]
+_KEPT_BATCHES = 4  # mixed batches whose memory is used again
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def mix(
+    loaders: Sequence[Loader],
+    weights: Sequence[float] | None = None,
+    *,
+    by: By = "rows",
+    until: Until = "first",
+    batch_size: int | None = None,
+    seed: int = 0,
+    transform: Callable[[Any], Any] | None = None,
+) -> Mix:
+    """Interleave loaders at fixed proportions.
+
+    Parameters
+    ----------
+    loaders
+        At least one; their batches must have the same fields, of the same row shapes and dtypes. Do not iterate them
+        elsewhere meanwhile: each keeps its own ceiling, beside which a mix by rows holds the batches that it makes.
+    weights
+        Above 0, one per loader; None for equal ones.
+    by
+        ``"rows"``: every batch has rows of the loaders in these proportions, in random order; ``"batches"``: every
+        batch is one of one loader, and they take turns.
+    until
+        ``"first"``: an epoch ends before a loader would begin anew; ``"last"``: when every loader has given all its
+        rows, so that others give theirs again, in the order of their next epochs.
+    batch_size
+        By rows: rows per batch; None takes that of the first loader.
+    seed
+        By rows: of the order within batches.
+    transform
+        Called with each batch; what it returns is delivered.
+
+    Returns
+    -------
+    Mix
+        Batches as a `Loader` gives them: iterate, index, resume, hand to Keras or TensorFlow. At any point proportions
+        are exact to less than a row (a batch), but for the largest, which takes what rounding leaves.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If loaders do not fit each other, or an argument breaks its rule.
+
+    Examples
+    --------
+    >>> import numpy as np, oocload
+    >>> _ = oocload.convert({"x": np.zeros(60)}, "zeros.h5")
+    >>> _ = oocload.convert({"x": np.ones(60)}, "ones.h5")
+    >>> loaders = [oocload.Loader(p, batch_size=10, x="x", seed=0) for p in ("zeros.h5", "ones.h5")]
+    >>> with oocload.mix(loaders, weights=[0.7, 0.3]) as mixed:
+    ...     [int(x.sum()) for x in mixed]
+    [3, 3, 3, 3, 3, 3, 3, 3]
+
+    """
+    return Mix(loaders, weights, by, until, batch_size, seed, transform)
+
+
+class Mix(BatchSource):
+    """Batches of several loaders; made by `mix`."""
+
+    def __init__(
+        self,
+        loaders: Sequence[Loader],
+        weights: Sequence[float] | None,
+        by: By,
+        until: Until,
+        batch_size: int | None,
+        seed: int,
+        transform: Callable[[Any], Any] | None,
+    ) -> None:
+        super().__init__()
+        self._loaders = _checked(loaders, by)
+        if by not in get_args(By):
+            raise InvalidArgumentError(f"by must be 'rows' or 'batches', got {by!r}")
+        check_until(until)
+        if transform is not None and not callable(transform):
+            raise InvalidArgumentError(f"transform must be a function of one batch, got {transform!r}")
+        if batch_size is not None and by == "batches":
+            raise InvalidArgumentError("batch_size must not be given where by='batches': batches are the loaders' own")
+        first = self._loaders[0]
+        self._batch_size = first.batch_size if batch_size is None else whole_number("batch_size", batch_size, 1)
+        self._seed = whole_number("seed", seed, 0, 2**64 - 1)
+        self._transform = transform
+        shares = shares_of(weights, len(self._loaders))
+        self._schedule: WithinBatches | ByBatches
+        if by == "rows":
+            self._schedule = WithinBatches(shares, self._batch_size, [_delivered(x) for x in self._loaders], until)
+        else:
+            self._batch_size = max(loader.batch_size for loader in self._loaders)
+            self._schedule = ByBatches(shares, [len(x) for x in self._loaders], until)
+        told = (by, until, [str(s) for s in shares], self._batch_size, self._seed)
+        self._fingerprint = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+        nbytes = slab_nbytes(dict(first.fields), self._batch_size, 0)
+        condition = threading.Condition(threading.RLock())
+        self._pool = SlabPool(nbytes, _KEPT_BATCHES, Budget(_KEPT_BATCHES * nbytes, condition), condition)
+        self._condition = condition
+
+    # Batches
+
+    def __len__(self) -> int:
+        """Return the batches of an epoch."""
+        return self._schedule.n_batches
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return batch ``index`` of the current epoch, the same as iteration would.
+
+        Each call decodes windows of the loaders that the batch has rows of.
+
+        Raises
+        ------
+        IndexError
+            If there is no such batch.
+
+        """
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise InvalidArgumentError(f"index must be a whole number, got {index!r}") from None
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index must be from {-len(self)} to {len(self) - 1}, got {index}")
+        with closing(self._arrays(self._epoch, index % len(self))) as stream:
+            arrays = {name: array.copy() for name, array in next(stream).items()}
+        return self._built(arrays)
+
+    def slabs(self) -> Iterator[Arrays]:
+        """Iterate over one epoch, a batch at a time, as field → array; what adapters are built on."""
+        return self._positioned(endless=False)
+
+    def _deliver(self, endless: bool) -> Iterator[Batch]:
+        for arrays in self._positioned(endless):
+            yield self._built(arrays)
+            del arrays
+
+    def _positioned(self, endless: bool) -> Iterator[Arrays]:
+        """Yield batches from where this stands, noting each."""
+        epoch, batch = self._begin()
+        while True:
+            with closing(self._arrays(epoch, batch)) as stream:
+                for arrays in stream:
+                    batch += 1
+                    self._note(epoch, batch)
+                    yield arrays
+                    del arrays
+            if not endless:
+                break
+            epoch, batch = epoch + 1, 0
+        self._finish(epoch)
+
+    def _built(self, arrays: Arrays) -> Batch:
+        batch = self.form.build(arrays.__getitem__)
+        return batch if self._transform is None else self._transform(batch)
+
+    def _arrays(self, epoch: int, batch: int) -> Generator[Arrays]:
+        """Yield the batches of an epoch from one on."""
+        if isinstance(self._schedule, WithinBatches):
+            return self._mixed(self._schedule, epoch, batch)
+        return self._in_turn(self._schedule, epoch, batch)
+
+    def _mixed(self, schedule: WithinBatches, epoch: int, batch: int) -> Generator[Arrays]:
+        units = [_delivered(loader) for loader in self._loaders]
+        starts = _starts(schedule.taken(schedule.n_batches), units, epoch)
+        taken = schedule.taken(batch)
+        with ExitStack() as stack:
+            cursors = [
+                stack.enter_context(closing(_Cursor(loader, start, rows)))
+                for loader, start, rows in zip(self._loaders, starts, taken, strict=True)
+            ]
+            for number in range(batch, schedule.n_batches):
+                order = permutation(self._batch_size, self._seed, epoch, MIXES, number)
+                arrays = self._room()
+                at = 0
+                for cursor, n_rows in zip(cursors, schedule.parts(number), strict=True):
+                    cursor.put(arrays, order[at : at + n_rows])
+                    at += n_rows
+                yield arrays
+                del arrays
+
+    def _room(self) -> Arrays:
+        """Return arrays for a batch; their memory comes back when nobody looks at them."""
+        with self._condition:
+            root = self._pool.lease(beyond=not self._pool.available())
+        return carve(root, self._loaders[0].fields, self._batch_size, 0)[1]
+
+    def _in_turn(self, schedule: ByBatches, epoch: int, batch: int) -> Generator[Arrays]:
+        starts = _starts(schedule.taken(schedule.n_batches), [len(loader) for loader in self._loaders], epoch)
+        taken = schedule.taken(batch)
+        with ExitStack() as stack:
+            streams: dict[int, Generator[Arrays]] = {}
+            for turn in schedule.turns[batch:].tolist():
+                if turn not in streams:
+                    loader = self._loaders[turn]
+                    n_epochs, first = divmod(taken[turn], len(loader))
+                    stream = loader.batches_from(starts[turn] + n_epochs, first)
+                    streams[turn] = stack.enter_context(closing(stream))
+                yield next(streams[turn])
+
+    # State
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go to where a state stands: the next ``for`` yields exactly what was still to come.
+
+        Raises
+        ------
+        StateError
+            If the state belongs to another mix, or one of its loaders to another store; says what differs.
+        MemoryCeilingError
+            If a loader's ceiling is too small for the state's window.
+
+        """
+        keys = {"mix", "epoch", "batch", "loaders"}
+        if not isinstance(state, Mapping) or not keys <= state.keys():
+            raise StateError(f"state must be what state_dict() of a mix returned, got {type(state).__name__}")
+        if len(state["loaders"]) != len(self._loaders) or state["mix"] != self._fingerprint:
+            raise StateError(
+                f"state must belong to a mix of these {len(self._loaders)} loaders with these weights and options, but "
+                f"mix is {state['mix']!r} of {len(state['loaders'])} there and {self._fingerprint!r} here"
+            )
+        epoch, batch = state["epoch"], state["batch"]
+        if not all(isinstance(v, int) and v >= 0 for v in (epoch, batch)) or batch > len(self):
+            raise StateError(f"state must name a batch from 0 to {len(self)}, got epoch {epoch!r}, batch {batch!r}")
+        with self._lock:
+            for number, (loader, of_loader) in enumerate(zip(self._loaders, state["loaders"], strict=True)):
+                try:
+                    loader.load_state_dict(of_loader)
+                except StateError as exc:
+                    raise StateError(f"loader {number} of the mix: {exc}") from exc
+            self._go_to(epoch, batch)
+
+    def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
+        loaders = [loader.state_dict(epoch=0, batch=0) for loader in self._loaders]
+        return {"mix": self._fingerprint, "epoch": epoch, "batch": batch, "loaders": loaders}
+
+    # Facts
+
+    @property
+    def loaders(self) -> tuple[Loader, ...]:
+        """The loaders that are mixed; each has stats of its own."""
+        return tuple(self._loaders)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows per batch; by batches, of the largest."""
+        return self._batch_size
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether all batches are full."""
+        if isinstance(self._schedule, WithinBatches):
+            return True
+        return all(x.drop_last and x.batch_size == self._batch_size for x in self._loaders)
+
+    @property
+    def epoch_rows(self) -> int:
+        """Rows of an epoch; by batches, where all are full."""
+        return len(self) * self._batch_size
+
+    @property
+    def fields(self) -> Mapping[str, FieldLayout]:
+        """Field → layout, of the first loader."""
+        return self._loaders[0].fields
+
+    @property
+    def form(self) -> BatchForm:
+        """Which fields a batch has, and how they are arranged."""
+        return self._loaders[0].form
+
+    @property
+    def transform(self) -> Callable[[Any], Any] | None:
+        """The function that each batch passes through."""
+        return self._transform
+
+    def __repr__(self) -> str:
+        taken = self._schedule.taken(len(self))
+        what = "rows" if isinstance(self._schedule, WithinBatches) else "batches"
+        lines = [f"Mix of {len(self._loaders)} loaders: {len(self):,} batches of {self._batch_size} rows"]
+        for given, loader in zip(taken, self._loaders, strict=True):
+            lines.append(f"  {given:,} {what} ({given / sum(taken):.1%}) of {repr(loader).splitlines()[0]}")
+        return "\n".join(lines)
+
+    def close(self) -> None:
+        """Close all loaders; a second call does nothing."""
+        for loader in self._loaders:
+            loader.close()
+        self._pool.close()
+
+
+class _Cursor:
+    """Rows of a loader one after the other, over batches and epochs."""
+
+    def __init__(self, loader: Loader, epoch: int, n_taken: int) -> None:
+        n_epochs, row = divmod(n_taken, _delivered(loader))
+        batch, self._at = divmod(row, loader.batch_size)
+        self._batches = loader.batches_from(epoch + n_epochs, batch)
+        self._arrays: Arrays = {}
+        self._n_left = -self._at
+
+    def put(self, arrays: Arrays, places: NDArray[np.int64]) -> None:
+        """Copy as many rows as there are places."""
+        done = 0
+        while done < len(places):
+            if self._n_left <= 0:
+                self._arrays = {}
+                self._arrays = next(self._batches)
+                self._n_left += len(next(iter(self._arrays.values())))
+            n_rows = min(self._n_left, len(places) - done)
+            index = places[done : done + n_rows]
+            for name, array in self._arrays.items():
+                Places(arrays[name], index).put(0, array[self._at : self._at + n_rows])
+            done, self._n_left, self._at = done + n_rows, self._n_left - n_rows, self._at + n_rows
+            if not self._n_left:
+                self._at = 0
+
+    def close(self) -> None:
+        """Stop the loader's threads."""
+        self._arrays = {}
+        self._batches.close()
+
+
+def _delivered(loader: Loader) -> int:
+    """Return the rows that a loader delivers in an epoch."""
+    return min(loader.epoch_rows, len(loader) * loader.batch_size)
+
+
+def _starts(taken: Sequence[int], units: Sequence[int], epoch: int) -> list[int]:
+    """Return each loader's epoch with which an epoch of the mix begins: one that no earlier one had a part of."""
+    return [epoch * -(-n // unit) for n, unit in zip(taken, units, strict=True)]
+
+
+def _checked(loaders: Sequence[Loader], by: By) -> list[Loader]:
+    """Return the loaders, which must fit each other."""
+    found = list(loaders) if isinstance(loaders, Sequence) else []
+    if not found or not all(isinstance(loader, Loader) for loader in found):
+        raise InvalidArgumentError(f"loaders must be a list of at least one Loader, got {loaders!r}")
+    if len({id(loader) for loader in found}) < len(found):
+        raise InvalidArgumentError("loaders must differ, and one comes more than once; make a Loader for each")
+    first = found[0]
+    for number, loader in enumerate(found):
+        if loader.transform is not None:
+            raise InvalidArgumentError(f"loader {number} must have no transform; give it to mix(transform=)")
+        if not len(loader):
+            raise InvalidArgumentError(f"loader {number} must have at least one batch, and has none")
+        if loader.form != first.form:
+            raise InvalidArgumentError(
+                f"loaders must give the same fields, and 0 gives {first.form.parts} but {number} {loader.form.parts}"
+            )
+        for name, field in loader.fields.items():
+            other = first.fields[name]
+            if (field.row_shape, field.dtype) != (other.row_shape, other.dtype):
+                raise InvalidArgumentError(
+                    f"field {name!r} must be the same in all loaders, and is {other.dtype} of {other.row_shape} in "
+                    f"loader 0 but {field.dtype} of {field.row_shape} in {number}"
+                )
+    return found

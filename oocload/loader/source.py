@@ -1,0 +1,212 @@
+"""What delivers batches epoch after epoch, and knows where it stands: a loader, or a mix of several."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from numpy.typing import NDArray
+
+from oocload.errors import InvalidArgumentError
+from oocload.forks import renew_in_child
+from oocload.layout import FieldLayout
+from oocload.loader.batch import Batch, BatchForm
+from oocload.loader.options import whole_number
+
+if TYPE_CHECKING:
+    from oocload.adapters.keras import KerasDataset
+
+
+class BatchSource(ABC):
+    """Epochs of batches from a position that goes on, is saved and is restored.
+
+    The position is that of the batch after the last one delivered. It does not tell an epoch that has begun from one
+    that has not: a ``for`` that is left early goes on with the next epoch, one after a loaded state with the rest.
+    """
+
+    def __init__(self) -> None:
+        self._epoch, self._batch, self._begun = 0, 0, False
+        self.renew_locks()
+
+    def renew_locks(self) -> None:
+        """Make the lock, or replace it in a forked child."""
+        self._lock = threading.RLock()
+        renew_in_child(self)
+
+    # Batches
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the batches of an epoch."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Iterate over one epoch: the rest of a loaded one, or the next."""
+        return self._deliver(endless=False)
+
+    def forever(self) -> Iterator[Batch]:
+        """Iterate over epoch after epoch without end; ``len(loader)`` steps are one epoch."""
+        return self._deliver(endless=True)
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Batch:
+        """Return batch ``index`` of the current epoch, the same as iteration would."""
+
+    @abstractmethod
+    def slabs(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """Iterate over one epoch as `__iter__` does, many batches at a time; what adapters are built on."""
+
+    @abstractmethod
+    def _deliver(self, endless: bool) -> Iterator[Batch]:
+        """Yield batches from where this stands, noting each."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is under way, or that the next ``for`` begins where none is."""
+        return self._epoch
+
+    # Facts that adapters ask for
+
+    @property
+    @abstractmethod
+    def batch_size(self) -> int:
+        """Rows per batch."""
+
+    @property
+    @abstractmethod
+    def drop_last(self) -> bool:
+        """Whether all batches are full."""
+
+    @property
+    @abstractmethod
+    def epoch_rows(self) -> int:
+        """Rows of an epoch."""
+
+    @property
+    @abstractmethod
+    def fields(self) -> Mapping[str, FieldLayout]:
+        """Field → layout, of the fields of a batch."""
+
+    @property
+    @abstractmethod
+    def form(self) -> BatchForm:
+        """Which fields a batch has, and how they are arranged."""
+
+    @property
+    @abstractmethod
+    def transform(self) -> Callable[[Any], Any] | None:
+        """The function that each batch passes through."""
+
+    # State
+
+    def state_dict(self, *, epoch: int | None = None, batch: int | None = None) -> dict[str, Any]:
+        """Return where this stands: a few integers, and a fingerprint of store and options.
+
+        The position is that of the batch after the last one delivered. A framework that takes batches ahead of the
+        model (Keras, `tf.data`) knows better which one that is: with ``epoch`` and ``batch``, the state says that so
+        many batches of that epoch are done, whatever was delivered.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If only one of the two is given, or there is no such batch.
+
+        """
+        if (epoch is None) != (batch is None):
+            raise InvalidArgumentError(f"epoch and batch must be given together, got {epoch!r} and {batch!r}")
+        with self._lock:
+            if epoch is None or batch is None:
+                return self._state_at(*self._normalised(self._epoch, self._batch))
+            epoch, batch = whole_number("epoch", epoch, 0), whole_number("batch", batch, 0)
+            if batch > len(self):
+                raise InvalidArgumentError(f"batch must be from 0 to {len(self)}, got {batch}")
+            return self._state_at(*self._normalised(epoch, batch))
+
+    @abstractmethod
+    def load_state_dict(self, state: Any) -> None:
+        """Go to where a state stands: the next ``for`` yields exactly what was still to come."""
+
+    def begin_state(self) -> dict[str, Any]:
+        """Return the state from which the next ``for`` begins: what `state_dict` gives, or the next epoch's start."""
+        with self._lock:
+            return self._state_at(*((self._epoch + 1, 0) if self._begun else (self._epoch, self._batch)))
+
+    @abstractmethod
+    def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
+        """Return the state of a position."""
+
+    def _go_to(self, epoch: int, batch: int) -> None:
+        """Stand at a position, with no epoch under way."""
+        self._epoch, self._batch = self._normalised(epoch, batch)
+        self._begun = False
+
+    def _normalised(self, epoch: int, batch: int) -> tuple[int, int]:
+        """Return a position; the end of an epoch is the start of the next."""
+        return (epoch, batch) if batch < len(self) else (epoch + 1, 0)
+
+    def _begin(self) -> tuple[int, int]:
+        """Settle where an iteration starts: where a state was loaded, or at the next epoch."""
+        with self._lock:
+            if self._begun:
+                self._epoch, self._batch = self._epoch + 1, 0
+            self._begun = True
+            return self._epoch, self._batch
+
+    def _note(self, epoch: int, batch: int) -> None:
+        """Remember the position after a delivered batch."""
+        self._epoch, self._batch = epoch, batch
+
+    def _finish(self, epoch: int) -> None:
+        """Note that an epoch was delivered to its end."""
+        with self._lock:
+            if self._epoch == epoch:
+                self._go_to(epoch + 1, 0)
+
+    # Frameworks
+
+    def to_keras(self) -> KerasDataset:
+        """Return a ``keras.utils.PyDataset``, for ``fit``, ``evaluate`` and ``predict``.
+
+        Raises
+        ------
+        MissingPackageError
+            If Keras is not installed.
+
+        """
+        from oocload.adapters.keras import to_keras
+
+        return to_keras(self)
+
+    def to_tf(self) -> Any:
+        """Return a ``tf.data.Dataset`` of one epoch's batches; iterating it again is the next epoch.
+
+        Whole slabs are handed to TensorFlow without copying. Element spec and cardinality are exact. `state_dict`
+        counts whole slabs, when TensorFlow has taken all batches of one: give it the batch that the model is at.
+
+        Raises
+        ------
+        MissingPackageError
+            If TensorFlow is not installed.
+        InvalidArgumentError
+            If a field has a dtype that TensorFlow lacks.
+
+        """
+        from oocload.adapters.tf_data import to_tf
+
+        return to_tf(self)
+
+    # Life cycle
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop what runs, close files and let go of memory; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
