@@ -234,7 +234,16 @@ class BalancedPlan(Plan):
     def reading(self, window: int, late_only: bool = False) -> Reading:
         """Return what is read for a window."""
         reading = self._window(window).reading
-        return reading.only_late() if late_only else reading
+        return reading.only(late=True) if late_only else reading
+
+    def batch_rows(self, batch: int) -> NDArray[np.int64]:
+        """Return the store's row numbers of one batch, in order."""
+        number = self.first_slab(batch)
+        window = self._window(number)
+        at = (batch - number * self.options.window_batches) * self.batch_size
+        order = np.empty_like(window.places)
+        order[window.places] = np.arange(len(order))
+        return window.reading.rows(order[at : at + self.batch_size])
 
     def _window(self, number: int) -> _Window:
         last = self._last

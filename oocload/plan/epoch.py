@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.ranks import ALONE, Share, visits_of
-from oocload.plan.shuffle import BLOCKS, DEALS, ROWS, permutation, random_words
+from oocload.plan.shuffle import BLOCKS, DEALS, ROWS, found_at, permutation, random_words
 from oocload.plan.visits import Pool, Visits
 from oocload.plan.windows import Plan, Reading, SlabPlan
 
@@ -314,12 +314,40 @@ class EpochPlan(Plan):
         index = stream.number << _WINDOW_BITS | number
         return permutation(n_rows, self.options.seed, self.epoch, ROWS, index, room)
 
+    def batch_rows(self, batch: int) -> NDArray[np.int64]:
+        """Return the store's row numbers of one batch, in order: of each stream the rows at its positions."""
+        start = batch * self._part
+        stop = start + (self._last_part if batch == self.n_batches - 1 else self._part)
+        parts = []
+        for stream in self._streams:
+            first = int(np.searchsorted(stream.ends, start, side="right"))
+            last = int(np.searchsorted(stream.ends, stop))
+            parts += [self._slab_rows(stream, n, start, stop) for n in range(first, last + 1)]
+        return np.concatenate(parts)
+
+    def _slab_rows(self, stream: _Stream, number: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the rows at those positions of a stream, from ``start`` to ``stop``, that lie in one slab."""
+        before = int(stream.ends[number - 1]) if number else 0
+        n_rows = int(stream.ends[number]) - before
+        places = np.arange(max(start - before, 0), min(stop - before, n_rows))
+        if self.options.shuffle:
+            index = stream.number << _WINDOW_BITS | number
+            places = found_at(places, n_rows, self.options.seed, self.epoch, ROWS, index)
+        rows = np.empty(len(places), np.int64)
+        n_late = int(stream.late[number - 1]) if number else 0
+        late = places < n_late
+        if late.any():
+            rows[late] = self._reading(stream, number - 1, late_only=True).rows(places[late])
+        if not late.all():
+            rows[~late] = self._reading(stream, number, early_only=True).rows(places[~late] - n_late)
+        return rows
+
     def reading(self, window: int, late_only: bool = False) -> Reading:
         """Return what is read for a window, as `Plan` says."""
         parts = [self._reading(stream, window, late_only) for stream in self._streams]
         return parts[0] if len(parts) == 1 else Reading.joined(parts)
 
-    def _reading(self, stream: _Stream, window: int, late_only: bool) -> Reading:
+    def _reading(self, stream: _Stream, window: int, late_only: bool = False, early_only: bool = False) -> Reading:
         which = stream.window(window)
         visits, early = stream.visits.take(which), stream.early_counts(which)
         late_first = stream.late_first(which)
@@ -330,7 +358,7 @@ class EpochPlan(Plan):
         reading = Reading(
             cover.starts, cover.stops, cover.picks, np.cumsum(visits.counts), np.cumsum(early), late_first
         )
-        return reading.only_late() if late_only else reading
+        return reading.only(late=late_only) if late_only or early_only else reading
 
 
 def slabs_from(options: PlanOptions, epoch: int, batch: int, endless: bool) -> Iterator[tuple[Plan, int]]:

@@ -80,11 +80,36 @@ def permutation(
 
     """
     result = np.empty(n, np.int64) if room is None else room
-    words = random_words(seed, epoch, purpose, index).random_raw((n + 1) // 2)
-    keys = words.astype("<u8", copy=False).view("<u2").reshape(-1, 2)[:n]
+    keys = _keys(n, seed, epoch, purpose, index)
     by_low = np.argsort(keys[:, 0], kind="stable")
     by_high = np.argsort(keys[:, 1].take(by_low), kind="stable")
     return by_low.take(by_high, out=result, mode="clip")
+
+
+def found_at(
+    values: NDArray[np.int64], n: int, seed: int, epoch: int, purpose: int, index: int = 0
+) -> NDArray[np.int64]:
+    """Return where some values lie in a `permutation`, which is not made: a tenth of its cost for a few of them."""
+    keys = _keys(n, seed, epoch, purpose, index)
+    high = keys[:, 1]
+    counts = np.bincount(high, minlength=2**16)
+    sought = np.zeros(2**16, bool)
+    sought[high[values]] = True
+    alike = np.flatnonzero(sought[high])  # all that share their upper bits with one of the values
+    by_low = alike[np.argsort(keys[alike, 0], kind="stable")]
+    ordered = by_low[np.argsort(high[by_low], kind="stable")]
+    before = np.cumsum(counts) - counts
+    bins = high[ordered]
+    first = np.searchsorted(bins, bins)
+    ranks = np.empty(len(alike), np.int64)
+    ranks[np.searchsorted(alike, ordered)] = before[bins] + np.arange(len(ordered)) - first
+    return ranks[np.searchsorted(alike, values)]
+
+
+def _keys(n: int, seed: int, epoch: int, purpose: int, index: int) -> NDArray[np.uint16]:
+    """Return 32 random bits for each element as two numbers, the lower first; shape (n, 2)."""
+    words = random_words(seed, epoch, purpose, index).random_raw((n + 1) // 2)
+    return words.astype("<u8", copy=False).view("<u2").reshape(-1, 2)[:n]
 
 
 def random_words(seed: int, epoch: int, purpose: int, index: int = 0) -> np.random.Philox:

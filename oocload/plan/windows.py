@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from oocload.plan.visits import Cover
 
-_SLABS_KEPT = 2  # whose row numbers a plan keeps when it is asked for those of a batch
-
 
 class Reading(NamedTuple):
     """What is read for one window.
@@ -45,9 +43,15 @@ class Reading(NamedTuple):
         """Rows delivered."""
         return int(self.ends[-1]) if len(self.ends) else 0
 
-    def rows(self) -> NDArray[np.int64]:
-        """Return the store's row number of each row delivered, in reading order."""
-        return Cover(self.starts, self.stops, self.picks).rows()
+    def rows(self, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Return the store's row number of each row delivered, in reading order, or of some of them."""
+        if numbers is None:
+            return Cover(self.starts, self.stops, self.picks).rows()
+        covered = numbers if self.picks is None else self.picks[numbers]
+        ends: NDArray[np.int64] = np.cumsum(self.stops - self.starts)
+        which = np.searchsorted(ends, covered, side="right")
+        rows: NDArray[np.int64] = self.stops[which] - (ends[which] - covered)
+        return rows
 
     @property
     def early(self) -> NDArray[np.bool_]:
@@ -59,15 +63,16 @@ class Reading(NamedTuple):
             np.repeat(self.late_first, counts), number >= np.repeat(late, counts), number < np.repeat(early, counts)
         )
 
-    def only_late(self) -> Reading:
-        """Return what of this is read for the next slab."""
+    def only(self, late: bool) -> Reading:
+        """Return what of this is read for the next slab, or for the window's own."""
         counts, early = np.diff(self.ends, prepend=0), np.diff(self.early_ends, prepend=0)
-        late = counts - early
-        none = np.zeros_like(counts)
-        if self.picks is None:
-            starts = np.where(self.late_first, self.starts, self.starts + early)
-            return Reading(starts, starts + late, None, np.cumsum(late), none, self.late_first)
-        return Reading(self.starts, self.stops, self.picks[~self.early], np.cumsum(late), none, self.late_first)
+        taken = counts - early if late else early
+        early_ends = np.zeros_like(taken) if late else np.cumsum(taken)
+        if self.picks is not None:
+            picks = self.picks[self.early != late]
+            return Reading(self.starts, self.stops, picks, np.cumsum(taken), early_ends, self.late_first)
+        starts = np.where(self.late_first == late, self.starts, self.stops - taken)
+        return Reading(starts, starts + taken, None, np.cumsum(taken), early_ends, self.late_first)
 
     @classmethod
     def joined(cls, parts: Sequence[Reading]) -> Reading:
@@ -150,7 +155,6 @@ class Plan(ABC):
         self.epoch = epoch
         self.batch_size = batch_size
         self.indexed = indexed
-        self._sources: dict[int, NDArray[np.int64]] = {}
 
     @property
     @abstractmethod
@@ -186,33 +190,6 @@ class Plan(ABC):
     def reading(self, window: int, late_only: bool = False) -> Reading:
         """Return what is read for a window; with ``late_only``, only for the slab after its own."""
 
+    @abstractmethod
     def batch_rows(self, batch: int) -> NDArray[np.int64]:
         """Return the store's row numbers of one batch, in order; decides without reading anything."""
-        number = self.first_slab(batch)
-        rows = np.full(self.batch_size, -1)
-        while True:
-            slab = self.slab(number)
-            at = (batch - slab.first_batch) * self.batch_size
-            found = self._slab_sources(number, slab)[at : at + self.batch_size]
-            np.copyto(rows[: len(found)], found, where=found >= 0)
-            if batch < slab.first_batch + slab.n_batches:
-                return rows[: slab.n_rows - at]
-            number += 1
-
-    def _slab_sources(self, number: int, slab: SlabPlan) -> NDArray[np.int64]:
-        """Return the store's row number at each place of a slab that rows are read for, and -1 at the others."""
-        if number in self._sources:
-            return self._sources[number]
-        parts = []
-        if slab.n_late:
-            parts.append(self.reading(number - 1, late_only=True).rows())
-        if number < self.n_windows:
-            reading = self.reading(number)
-            parts.append(reading.rows()[reading.early])
-        places = self.places(number)
-        sources = np.full(slab.n_places, -1)
-        sources[slice(slab.head_rows, None) if places is None else places] = np.concatenate(parts)
-        while len(self._sources) >= _SLABS_KEPT:
-            del self._sources[next(iter(self._sources))]
-        self._sources[number] = sources
-        return sources

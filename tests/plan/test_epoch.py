@@ -124,7 +124,9 @@ def test_half_of_each_block_goes_to_the_next_slab(window_blocks: int, seed: int)
     for window in range(plan.n_windows):
         reading = plan.reading(window)
         assert set(np.diff(reading.early_ends, prepend=0).tolist()) == {10}
-    n_blocks = Counter(row // 20 for row in plan._slab_sources(1, plan.slab(1)).tolist())
+    rows = [*plan.reading(0, late_only=True).rows(), *plan.reading(1).only(late=False).rows()]
+    assert len(rows) == plan.slab(1).n_own
+    n_blocks = Counter(row // 20 for row in rows)
     assert len(n_blocks) == 2 * window_blocks
     assert set(n_blocks.values()) == {10}
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oocload.errors import InvalidArgumentError
-from oocload.plan.shuffle import BLOCKS, ROWS, Shuffle, permutation
+from oocload.plan import shuffle
+from oocload.plan.shuffle import BLOCKS, ROWS, Shuffle, found_at, permutation
 
 SEEDS = st.integers(0, 2**64 - 1)
 
@@ -47,3 +48,19 @@ def test_golden_order() -> None:
 def test_window_rows_must_be_a_count(rows: object) -> None:
     with pytest.raises(InvalidArgumentError, match="window_rows must be a whole number of at least 1, got"):
         Shuffle(window_rows=rows)  # type: ignore[arg-type]
+
+
+@given(n=st.integers(1, 3000), seed=SEEDS, index=st.integers(0, 10**9), data=st.data())
+def test_finds_values_without_the_permutation(n: int, seed: int, index: int, data: st.DataObject) -> None:
+    values = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=50)), np.int64)
+    whole = permutation(n, seed, 1, ROWS, index)
+    assert whole[found_at(values, n, seed, 1, ROWS, index)].tolist() == values.tolist()
+
+
+def test_finds_values_among_equal_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    def few_keys(n: int, *_: int) -> np.ndarray:
+        return np.random.default_rng(0).integers(0, 3, (n, 2)).astype("u2")
+
+    monkeypatch.setattr(shuffle, "_keys", few_keys)
+    whole = permutation(1000, 0, 0, ROWS)
+    assert whole[found_at(np.arange(1000), 1000, 0, 0, ROWS)].tolist() == list(range(1000))
