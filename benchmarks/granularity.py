@@ -20,7 +20,7 @@ from datasets import make_images
 
 import oocload
 from oocload.plan import blocks
-from oocload.plan.quality import relative_entropy
+from oocload.plan.quality import epoch_entropy
 
 KIB = 1024
 BATCH = 256
@@ -56,8 +56,9 @@ def measure(title: str, loaders: dict[str, oocload.Loader], n_rows: int, rounds:
     result: dict[str, Any] = {"layout": title, "sizes": {}}
     for size, loader in loaders.items():
         grid = loader._runtime.options.grid
-        window = loader._runtime.options.window_blocks
-        entropy = relative_entropy(BATCH, window, 10**6)  # of a store far larger than the window
+        options = loader._runtime.options
+        window = options.window_blocks
+        entropy = epoch_entropy(BATCH, window, 10**6, options.dealt)  # of a store far larger than the window
         result["sizes"][size] = {"rows_per_s": rates[size], "block_rows": grid.block_rows, "relative_entropy": entropy}
         median = rates[size]["median"]
         print(f"| {title} | {size} | {grid.block_rows} | {window} | {median:,.0f} | {entropy:.2f} |", flush=True)

@@ -1,8 +1,8 @@
 """What does deciding the order cost: time and memory of a plan, and of one batch of it?
 
-Three cases: 10**9 rows in 10**6 blocks; 10**12 rows in 10**6 blocks over 1,024 ranks; weighted draws and balanced classes
-from 10**7 rows. Nothing is read. "one batch" is `plan.batch_rows(i)` at random places, each in a window of its own;
-"the next" are batches that follow it. Memory is what NumPy and Python took at most.
+Three cases: 10**9 rows in 10**6 blocks; 10**12 rows in 10**6 blocks over 1,024 ranks; weighted draws and balanced
+classes from 10**7 rows. Nothing is read. "one batch" is `plan.batch_rows(i)` at random places, each in a window of its
+own; "the next" are batches that follow it. Memory is what NumPy and Python took at most.
 """
 
 from __future__ import annotations

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = ["oocload.stores", "oocload.loader.loader", "oocload.convert.convert", "oocload.convert.writer"]
+MODULES = [
+    "oocload.stores",
+    "oocload.loader.loader",
+    "oocload.loader.mix",
+    "oocload.convert.convert",
+    "oocload.convert.writer",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -42,6 +42,12 @@ def test_read_benchmark_cold(tmp_path: Path) -> None:
     assert "\n| HDF5 contiguous" in run("benchmarks/read.py", *arguments)
 
 
+@pytest.mark.parametrize("name", ["plan", "shuffle_quality"])
+def test_benchmarks_of_the_order(tmp_path: Path, name: str) -> None:
+    assert run(f"benchmarks/{name}.py", "--quick", "--json", tmp_path / "order.json").count("\n|") > 8
+    assert json.loads((tmp_path / "order.json").read_text())["benchmark"] == name
+
+
 def test_overheads_benchmark(tmp_path: Path) -> None:
     run("benchmarks/overheads.py", "--quick", "--json", tmp_path / "overheads.json")
     assert json.loads((tmp_path / "overheads.json").read_text())["benchmark"] == "overheads"

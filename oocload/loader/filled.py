@@ -9,7 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from oocload.loader.pipeline import Pipeline, SlabJob
+from oocload.loader.jobs import SlabJob
+from oocload.loader.pipeline import Pipeline
 from oocload.loader.runtime import Runtime
 from oocload.plan.epoch import slabs_from
 from oocload.plan.windows import SlabPlan

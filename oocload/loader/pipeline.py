@@ -18,23 +18,22 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oocload.chunks.read import FieldReader
 from oocload.chunks.scratch import Scratch
-from oocload.chunks.target import Dealt, Picked, Places, Target
 from oocload.errors import ClosedError, KeptBatchesWarning
 from oocload.layout import FieldLayout
 from oocload.loader.budget import Budget
+from oocload.loader.jobs import SlabJob, Where, WindowJob, merged
 from oocload.loader.slabs import SlabPool, carve
 from oocload.loader.stats import Stats
-from oocload.plan.windows import Plan, Reading, SlabPlan
+from oocload.plan.windows import Plan
 
 # Blocks are grouped into tasks of about this many delivered bytes, and a window has at least so many: with tasks of
 # 1 MiB, rows of 2 KiB in chunks of 512 KiB are read at 0.85 of the speed, raw rows at 0.7 to 0.8.
@@ -64,62 +63,6 @@ class Resources:
             return self.scratches.pop()
         except IndexError:
             return Scratch(lambda n_bytes: self.budget.take("scratch", n_bytes))
-
-
-@dataclass
-class SlabJob:
-    """One slab on its way: its plan, its memory, and what is left to do. Guarded by the condition.
-
-    Attributes
-    ----------
-    plan, number
-        Of the epoch, and of the slab in it.
-    slab
-        What the slab holds.
-    arrays
-        Field → array over the slab.
-    places
-        Of its own rows, in the order in which they are read; None where they are consecutive.
-    n_left
-        Tasks that are queued or run.
-    sealed
-        Whether all its tasks have been queued.
-
-    """
-
-    plan: Plan
-    number: int
-    slab: SlabPlan
-    arrays: dict[str, NDArray[Any]]
-    places: NDArray[np.int64] | None
-    n_left: int = 0
-    sealed: bool = False
-    error: BaseException | None = None
-
-    @property
-    def ready(self) -> bool:
-        """Whether the consumer may have it, or its error."""
-        return (self.sealed and self.n_left == 0) or self.error is not None
-
-
-@dataclass
-class WindowJob:
-    """A window that is read: what is read, into its own slab (None where that is not wanted) and the next one."""
-
-    reading: Reading
-    covered: NDArray[np.int64]  # rows of all ranges before each, and of all
-    own: SlabJob | None
-    following: SlabJob | None
-
-    @classmethod
-    def of(cls, reading: Reading, own: SlabJob | None, following: SlabJob | None) -> WindowJob:
-        """Return what is read into some slabs."""
-        return cls(reading, np.concatenate([[0], np.cumsum(reading.stops - reading.starts)]), own, following)
-
-    @property
-    def slabs(self) -> list[SlabJob]:
-        """The slabs that its rows go to."""
-        return [job for job in (self.own, self.following) if job is not None]
 
 
 @dataclass
@@ -389,82 +332,11 @@ def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) ->
             r.condition.notify_all()
 
 
-def _merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return ranges with those that follow each other made one: they go to consecutive places."""
-    merged = [ranges[0]]
-    for start, stop in ranges[1:]:
-        if start == merged[-1][1]:
-            merged[-1] = (merged[-1][0], stop)
-        else:
-            merged.append((start, stop))
-    return merged
-
-
 def _read_blocks(job: WindowJob, first: int, last: int, r: Resources, scratch: Scratch) -> int:
     """Read blocks ``first`` to ``last`` of a window, all fields, to their places; return the bytes decoded."""
     reading = job.reading
     ranges = list(zip(reading.starts[first:last].tolist(), reading.stops[first:last].tolist(), strict=True))
-    where = _Where(job, first, last)
+    where = Where(job, first, last)
     if where.in_order:
-        ranges = _merged(ranges)
+        ranges = merged(ranges)
     return sum(reader.read(ranges, where.target(name), scratch) for name, reader in r.readers.items())
-
-
-class _Where:
-    """Where the rows of some blocks of a window go, for every field."""
-
-    def __init__(self, job: WindowJob, first: int, last: int) -> None:
-        self._job = job
-        reading = job.reading
-        low, high = (int(reading.ends[n - 1]) if n else 0 for n in (first, last))
-        early = tuple(int(reading.early_ends[n - 1]) if n else 0 for n in (first, last))
-        late = (low - early[0], high - early[1])
-        self._early, self._late = early, late
-        self._ends = _run_ends(reading, first, last) if job.following is not None and job.own is not None else None
-        self._picks = None
-        if reading.picks is not None:
-            self._picks = reading.picks[low:high] - job.covered[first]
-        slab = job.own or job.following
-        assert slab is not None
-        self.in_order = self._ends is None and self._picks is None and slab.places is None
-
-    def target(self, name: str) -> Target:
-        """Return where a field's rows go."""
-        own, following = self._job.own, self._job.following
-        places: Target
-        if own is None:
-            assert following is not None
-            places = _places(following, name, 0, *self._late)
-        elif self._ends is None:
-            places = _places(own, name, own.slab.n_late, *self._early)
-        else:
-            assert following is not None
-            both = (_places(own, name, own.slab.n_late, *self._early), _places(following, name, 0, *self._late))
-            places = Dealt(both, self._ends)
-        return places if self._picks is None else Picked(places, self._picks)
-
-
-def _places(job: SlabJob, name: str, behind: int, first: int, last: int) -> Places:
-    """Return the places of rows ``first`` to ``last`` of those that a window brings to a slab."""
-    if job.places is None:
-        return Places(job.arrays[name], None, job.slab.head_rows + behind + first)
-    return Places(job.arrays[name], job.places[behind + first : behind + last])
-
-
-def _run_ends(reading: Reading, first: int, last: int) -> list[int]:
-    """Return where runs of rows end that go to the window's own slab and to the next one, in turn."""
-    counts = np.diff(reading.ends[first:last], prepend=reading.ends[first - 1] if first else 0)
-    early = np.diff(reading.early_ends[first:last], prepend=reading.early_ends[first - 1] if first else 0)
-    ends, to_own, at = [], True, 0
-    for count, n_early, late_first in zip(
-        counts.tolist(), early.tolist(), reading.late_first[first:last].tolist(), strict=True
-    ):
-        halves = (
-            ((False, count - n_early), (True, n_early)) if late_first else ((True, n_early), (False, count - n_early))
-        )
-        for own, n_rows in halves:
-            if own is not to_own:
-                ends.append(at)
-                to_own = own
-            at += n_rows
-    return [*ends, at]
