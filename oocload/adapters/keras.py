@@ -42,6 +42,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         self._lock = threading.Lock()
         self._pass = -1
         self._start: dict[str, Any] = {}
+        self._following: dict[str, Any] | None = None
         self._batches: Generator[Batch] | None = None
 
     @property
@@ -61,6 +62,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
             assert self._batches is not None
             batch = next(self._batches)
             if ticket.batch == len(self.loader) - 1:
+                self._following = self.loader.state_dict()
                 self._batches.close()  # threads and slabs go now, not when the next epoch begins
             return batch
 
@@ -77,13 +79,16 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
             self._tickets.boundary()
 
     def _begin(self, ticket: Ticket) -> None:
+        """Begin a pass: the same again, where the one before ended, or at the next epoch if that was abandoned.
+
+        A pass has as many batches as an epoch, and is one, unless a state was loaded in the middle of it.
+        """
         if self._batches is not None:
             self._batches.close()
-        if ticket.rewound:
-            self.loader.load_state_dict(self._start)
-        self._pass = ticket.n_pass
-        self._start = self.loader.begin_state()
-        self._batches = cast("Generator[Batch]", iter(self.loader))
+        state = self._start if ticket.rewound else self._following or self.loader.begin_state()
+        self.loader.load_state_dict(state)
+        self._pass, self._start, self._following = ticket.n_pass, state, None
+        self._batches = cast("Generator[Batch]", self.loader.forever())
 
 
 def to_keras(loader: BatchSource) -> KerasDataset:

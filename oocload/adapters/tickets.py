@@ -1,8 +1,9 @@
 """From the batch indices that Keras asks for to the loader's own order.
 
 Keras permutes batch indices with a global generator, asks for a few batches before training to learn their shapes,
-and ends its epochs in the middle of a pass when ``steps_per_epoch`` is below the number of batches. The n-th new
-index of a pass gets the n-th batch, so that a pass yields every batch exactly once and decodes each window once.
+and ends its epochs in the middle of a pass when ``steps_per_epoch`` is below the number of batches. The n-th request of
+a pass gets its n-th batch, so that a pass yields every batch exactly once and decodes each window once. Where indices
+come in order and begin again with 0, the pass does too: that is a second ``predict`` or ``evaluate``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Tickets:
     def __init__(self, n_batches: int) -> None:
         self._n_batches = n_batches
         self._issued: set[int] = set()
+        self._count = 0
+        self._in_order = True
         self._pass = 0
         self._at_boundary = False
         self._may_rewind = True
@@ -45,20 +48,24 @@ class Tickets:
     def take(self, index: int) -> Ticket:
         """Return the batch for a requested index."""
         rewound = False
-        complete = len(self._issued) == self._n_batches
-        if index in self._issued or complete or self._only_probes_before_boundary():
-            rewound = self._may_rewind and 0 < len(self._issued) <= _MAX_PROBES
+        if self._begins_anew(index):
+            rewound = self._may_rewind and 0 < self._count <= _MAX_PROBES
             if rewound:
                 self._may_rewind = False
             else:
                 self._pass += 1
             self._issued.clear()
+            self._count, self._in_order = 0, True
         self._at_boundary = False
-        ticket = Ticket(self._pass, len(self._issued), rewound)
+        ticket = Ticket(self._pass, self._count, rewound)
+        self._in_order = self._in_order and index == self._count
         self._issued.add(index)
-        if len(self._issued) > _MAX_PROBES:
+        self._count += 1
+        if self._count > _MAX_PROBES:
             self._may_rewind = True
         return ticket
 
-    def _only_probes_before_boundary(self) -> bool:
-        return self._at_boundary and 0 < len(self._issued) <= _MAX_PROBES
+    def _begins_anew(self, index: int) -> bool:
+        few = 0 < self._count <= _MAX_PROBES
+        again = index in self._issued and (few or (self._in_order and index == 0))
+        return self._count == self._n_batches or again or (self._at_boundary and few)

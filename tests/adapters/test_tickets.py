@@ -38,7 +38,20 @@ def test_an_epoch_that_ends_early_goes_on_in_the_same_pass() -> None:
     assert {t.n_pass for t in [*first, *rest]} == {0}
 
 
-def test_an_abandoned_pass_is_followed_by_a_new_one() -> None:
+def test_a_pass_that_begins_anew_in_order_is_a_new_one() -> None:
     tickets = Tickets(20)
     take_all(tickets, list(range(9)))
-    assert tickets.take(3) == Ticket(1, 0, False)
+    assert tickets.take(0) == Ticket(1, 0, False)
+
+
+def test_permuted_epochs_that_end_early_yield_every_batch_all_the_same() -> None:
+    """Keras permutes anew for each of its epochs, so that indices come again before all have come."""
+    tickets = Tickets(20)
+    first = take_all(tickets, [7, 3, 12, 0, 5, 9, 1, 2])
+    tickets.boundary()
+    second = take_all(tickets, [3, 8, 0, 19, 4, 6, 7, 5])
+    tickets.boundary()
+    third = take_all(tickets, [0, 1, 2, 3])
+    assert [t.batch for t in [*first, *second, *third]] == list(range(20))
+    assert {t.n_pass for t in [*first, *second, *third]} == {0}
+    assert tickets.take(6) == Ticket(1, 0, False)
