@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oocload.chunks.decoded import ChunkReader
 from oocload.chunks.raw import RawReader
@@ -93,7 +92,11 @@ class ResidentReader:
     """
 
     def __init__(self, reader: FieldReader, field: FieldLayout) -> None:
-        self._rows = _read_whole(reader, field)
+        try:
+            self._rows = np.empty(field.shape, field.dtype)
+            reader.read([(0, field.n_rows)], Places(self._rows), Scratch())
+        finally:
+            reader.close()
 
     @property
     def scratch_needs(self) -> Mapping[str, int]:
@@ -185,19 +188,3 @@ def open_reader(
     else:
         reader = ChunkReader(store, field, keep_open)
     return ResidentReader(reader, field) if resident or field.inline else reader
-
-
-def read_whole(store: Store, field: FieldLayout) -> NDArray[Any]:
-    """Return all rows of a field, in native byte order."""
-    return _read_whole(open_reader(store, field), field)
-
-
-def _read_whole(reader: FieldReader, field: FieldLayout) -> NDArray[Any]:
-    """Return all rows, and close the reader."""
-    try:
-        rows = np.empty(field.shape, field.dtype)
-        if field.n_rows:
-            reader.read([(0, field.n_rows)], Places(rows), Scratch())
-        return rows
-    finally:
-        reader.close()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.chunks.read import read_whole
+from oocload.chunks.read import open_reader
+from oocload.chunks.scratch import Scratch
+from oocload.chunks.target import Places
 from oocload.errors import InvalidArgumentError
 from oocload.loader.options import Balance
 from oocload.plan.blocks import BlockGrid
@@ -18,6 +21,7 @@ from oocload.stores.base import Store
 
 By = Literal["blocks", "rows"]
 _SHOWN = 3
+_PIECE_ROWS = 2**18  # of a field that is read whole, at a time
 _LEAST_BLOCKS = 4  # a part of fewer blocks is no fair sample of a store in order
 
 
@@ -30,14 +34,24 @@ def read_column(store: Store, name: str, n_rows: int, argument: str) -> NDArray[
         If there is no such field, or it has another shape.
 
     """
+    return np.concatenate(list(_column_pieces(store, name, n_rows, argument)))
+
+
+def _column_pieces(store: Store, name: str, n_rows: int, argument: str) -> Iterator[NDArray[Any]]:
+    """Yield a field of one value per row, some rows at a time; text as NumPy text."""
     field = store.field(name)
     if field.shape not in ((n_rows,), (n_rows, 1)):
         raise InvalidArgumentError(
             f"{argument} must be a field of one value for each of the {n_rows} rows, and {name!r} has shape "
             f"{field.shape}"
         )
-    values = read_whole(store, field).reshape(n_rows)
-    return _as_text(values) if values.dtype.kind in "SO" else values
+    step = max(1, _PIECE_ROWS // max(1, field.chunk_rows)) * max(1, field.chunk_rows) if field.chunks else _PIECE_ROWS
+    with closing(open_reader(store, field)) as reader:
+        for start in range(0, n_rows, step):
+            rows = np.empty((min(step, n_rows - start), *field.row_shape), field.dtype)
+            reader.read([(start, start + len(rows))], Places(rows), Scratch())
+            values = rows.reshape(-1)
+            yield _as_text(values) if values.dtype.kind in "SO" else values
 
 
 def _as_text(values: NDArray[Any]) -> NDArray[Any]:
@@ -73,8 +87,21 @@ def read_classes(store: Store, field: str, n_rows: int, argument: str) -> Balanc
         If the field is not one of labels.
 
     """
-    labels, codes = np.unique(read_column(store, field, n_rows, argument), return_inverse=True)
-    return Balance(field, codes.astype(np.min_scalar_type(len(labels))), labels.tolist())
+    numbers: dict[Any, int] = {}
+    codes, at = np.empty(n_rows, np.int32), 0
+    for values in _column_pieces(store, field, n_rows, argument):
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise InvalidArgumentError(
+                f"{argument} must name a field of labels, and {field!r} has NaN among its values"
+            )
+        found, inverse = np.unique(values, return_inverse=True)
+        known = np.array([numbers.setdefault(label, len(numbers)) for label in found.tolist()], np.int32)
+        codes[at : at + len(values)] = known[inverse]
+        at += len(values)
+    labels = sorted(numbers)
+    ranks = np.empty(len(labels), np.min_scalar_type(len(labels)))
+    ranks[[numbers[label] for label in labels]] = np.arange(len(labels))
+    return Balance(field, ranks[codes], labels)
 
 
 def split_fractions(
@@ -153,11 +180,10 @@ def select(grid: BlockGrid, selection: Selection, rows_or_mask: Any) -> Selectio
             raise InvalidArgumentError(
                 f"a mask must have one flag for each of the {grid.n_rows} rows of the store, got shape {given.shape}"
             )
-        rows = np.flatnonzero(given)
-        rows = rows if selection.whole else rows[selection.holds(rows)]
-        if not len(rows):
+        found = Selection.of_mask(grid, given, selection)
+        if not found.n_groups:
             raise InvalidArgumentError("a mask must mark at least one row of this loader, and marks none")
-        return Selection.of_rows(grid, rows)
+        return found
     return select_rows(grid, selection, _numbers(given, "rows"))
 
 

@@ -21,7 +21,7 @@ from oocload.plan.ranks import cut
 from oocload.plan.visits import Cover, Visits
 
 # Row numbers are listed for about so many rows, or blocks, at a time.
-_PIECE_ROWS = 2**22
+_PIECE_ROWS = 2**18
 _PIECE_GROUPS = 2**14
 
 
@@ -72,6 +72,16 @@ class Selection:
             last = int(np.searchsorted(rows, border))  # whole blocks
             pieces.append(cls._of_piece(block_stops, rows[first:last]))
             first = last
+        return cls.joined(pieces)
+
+    @classmethod
+    def of_mask(cls, grid: BlockGrid, mask: NDArray[np.bool_], within: Selection) -> Selection:
+        """Return the rows of a selection that are marked; ``mask`` has a flag for each row of the store."""
+        pieces = []
+        for _, rows in within.row_pieces():
+            marked = rows[mask[rows]]
+            if len(marked):
+                pieces.append(cls.of_rows(grid, marked))
         return cls.joined(pieces)
 
     @classmethod

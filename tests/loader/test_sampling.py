@@ -177,6 +177,13 @@ def test_bad_sampling(store: Path, options: dict[str, object], message: str) -> 
         oocload.Loader(store, **{"batch_size": 40, "x": "x", "y": "y", **options})
 
 
+def test_nan_is_no_label(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "n.h5", "w") as file:
+        file["x"], file["y"] = np.zeros(10), np.array([0, 1, np.nan] * 3 + [1])
+    with pytest.raises(InvalidArgumentError, match="balanced must name a field of labels, and 'y' has NaN among"):
+        oocload.Loader(tmp_path / "n.h5", 2, x="x", balanced="y")
+
+
 def test_unknown_field(store: Path) -> None:
     for name in ("weights", "balanced"):
         with pytest.raises(UnknownFieldError, match="nope"):
