@@ -59,7 +59,7 @@ def _from_slabs(loader: BatchSource, exact: bool) -> Any:
     names, form, batch_size = loader.form.names, loader.form, loader.batch_size
     slabs = _Slabs(loader, exact)
     fields = [loader.fields[name] for name in names]
-    even = loader.drop_last or loader.epoch_rows % batch_size == 0
+    even = loader.even
 
     def fetch(number: Any) -> Any:
         tensors = tf.py_function(slabs.tensors, [number], [tf.as_dtype(f.dtype) for f in fields])

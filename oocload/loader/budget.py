@@ -176,7 +176,7 @@ def fit(costs: Costs, ceiling: int | None, wish: Wish, n_threads: int) -> tuple[
 
     """
     if ceiling is None:
-        wished = costs.least_needed(wish.blocks, wish.deal is not False, n_threads)
+        wished = costs.least_needed(wish.blocks, wish.deal is not False, max(n_threads, _THREADS_ALLOWED_FOR))
         ceiling = max(default_ceiling(), wished)
         if wished > (available := available_memory()):
             raise MemoryCeilingError(

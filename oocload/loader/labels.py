@@ -17,7 +17,7 @@ from oocload.loader.batch import BatchForm
 from oocload.loader.options import Setup
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.epoch import PlanOptions
-from oocload.plan.quality import POOR_ENTROPY, label_entropy
+from oocload.plan.quality import POOR_ENTROPY, drawn_entropy
 from oocload.plan.shuffle import permutation
 from oocload.units import format_bytes
 
@@ -50,14 +50,15 @@ def warn_of_runs(setup: Setup, options: PlanOptions, n_blocks: int, readers: Map
         Field → reader.
 
     """
-    if setup.label is None or not setup.shuffle or setup.balance is not None or not options.dealt:
+    if setup.label is None or not setup.shuffle or setup.balance is not None or options.n_windows == 1:
         return False
     name = setup.label
     sample = _Sample(options.grid, setup.fields[name], readers[name])
     if sample.n_labels < 2 or sample.n_labels > len(sample.codes) / 2:  # numbers of rows rather than labels
         return False
     uniform = sample.entropy(options.batch_rows)
-    mixed = 2 * n_blocks
+    windows = 1 + options.dealt  # that a batch mixes
+    mixed = windows * n_blocks
     if uniform == 0 or mixed >= sample.n_blocks:
         return False
     relative = sample.expected(mixed, options.batch_rows) / uniform
@@ -66,7 +67,7 @@ def warn_of_runs(setup: Setup, options: PlanOptions, n_blocks: int, readers: Map
     enough = mixed
     while enough < sample.n_blocks and sample.expected(enough, options.batch_rows) / uniform < _GOOD_ENTROPY:
         enough *= 2
-    window_rows = enough // 2 * options.pool.block_rows
+    window_rows = -(-enough // windows) * options.pool.block_rows
     nbytes = window_rows * setup.row_nbytes
     warnings.warn(
         f"equal labels of field {name!r} lie in runs that the window cannot mix: a batch has {relative:.2f} of "
@@ -98,7 +99,7 @@ class _Sample:
     def entropy(self, batch_rows: int, codes: NDArray[np.int64] | None = None) -> float:
         """Return the expected entropy of labels in a batch of all rows, or of some."""
         counts = np.bincount(self.codes if codes is None else codes)
-        return label_entropy(batch_rows, counts / counts.sum())
+        return drawn_entropy(batch_rows, counts / counts.sum())
 
     def expected(self, n_blocks: int, batch_rows: int) -> float:
         """Return the expected entropy of labels in a batch that mixes so many blocks."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import secrets
 import time
@@ -12,7 +11,6 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, overload
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import oocload.stores as stores
@@ -23,8 +21,8 @@ from oocload.loader.batch import Batch, BatchForm, check_fields, choose_form
 from oocload.loader.filled import Slab, slabs
 from oocload.loader.handle import StoreHandle
 from oocload.loader.labels import label_field
-from oocload.loader.options import Setup, check_flags, check_sampling, check_share, whole_number
-from oocload.loader.rows import By, read_classes, read_weights, select, split_fractions, split_ids
+from oocload.loader.options import Setup, check_flags, check_sampling, check_share, print_of, whole_number
+from oocload.loader.rows import SplitBy, read_classes, read_weights, select, split
 from oocload.loader.runtime import Runtime, settle
 from oocload.loader.source import BatchSource
 from oocload.loader.state import check_state, identity_of, make_state
@@ -145,6 +143,8 @@ class Loader(BatchSource):
             form = choose_form(self._store, x, y, sample_weight)
             fields = check_fields(self._store, form.names)
             n_rows = next(iter(fields.values())).n_rows
+            given = None if weights is None else read_weights(self._store, weights, n_rows)
+            balance = None if balanced is None else read_classes(self._store, balanced, n_rows, "balanced")
             setup = Setup(
                 fields=fields,
                 batch_size=batch_size,
@@ -155,8 +155,9 @@ class Loader(BatchSource):
                 threads=threads or len(os.sched_getaffinity(0)),
                 share=share,
                 label=label_field(form, fields),
-                weights=None if weights is None else read_weights(self._store, weights, n_rows),
-                balance=None if balanced is None else read_classes(self._store, balanced, n_rows, "balanced"),
+                weights=given,
+                balance=balance,
+                drawn=print_of(given, balance),
             )
             self._start(form, transform, setup)
         except BaseException:
@@ -194,19 +195,12 @@ class Loader(BatchSource):
             If there is no such batch.
 
         """
-        n_batches = len(self)
-        try:
-            index = operator.index(index)
-        except TypeError:
-            message = f"index must be a whole number, got {index!r}; slices are not supported"
-            raise InvalidArgumentError(message) from None
-        if not -n_batches <= index < n_batches:
-            raise IndexError(f"index must be from {-n_batches} to {n_batches - 1}, got {index}")
+        number = self._number(index)
         with self._lock:
             runtime = self._usable()
             if self._access is None or self._access.runtime is not runtime:
                 self._access = BatchAccess(runtime)
-            batch = self._form.build(self._access.get(self._epoch, index % n_batches))
+            batch = self._form.build(self._access.get(self._epoch, number))
         return batch if self._transform is None else self._transform(batch)
 
     def slabs(self) -> Iterator[dict[str, NDArray[Any]]]:
@@ -221,7 +215,7 @@ class Loader(BatchSource):
 
         """
         stats = self._usable().stats
-        for slab in self._slabs(endless=False):
+        for turn, slab in self._slabs(endless=False):
             start = slab.skip * slab.batch_rows
             epoch, after = slab.epoch, slab.first_batch + slab.n_batches
             n_rows, n_batches = slab.n_rows - start, slab.n_batches - slab.skip
@@ -229,7 +223,7 @@ class Loader(BatchSource):
             del slab
             yield arrays
             del arrays
-            self._note(epoch, after)
+            self._note(turn, epoch, after)
             stats.add_batch(n_rows, n_batches)
 
     def batch_rows(self, index: int) -> NDArray[Any]:
@@ -241,12 +235,11 @@ class Loader(BatchSource):
             In the order in which the batch has them.
 
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"index must be from 0 to {len(self) - 1}, got {index}")
+        number = self._number(index)
         with self._lock:
             if self._planned is None or self._planned.epoch != self._epoch:
                 self._planned = self._runtime.options.plan(self._epoch)
-            return self._planned.batch_rows(index)
+            return self._planned.batch_rows(number)
 
     # State
 
@@ -287,19 +280,28 @@ class Loader(BatchSource):
 
     @overload
     def split(
-        self, *fractions: float, by: By | None = None, stratify: str | None = None, seed: int = 0
+        self, *fractions: float, by: SplitBy | None = None, stratify: str | None = None, seed: int = 0
     ) -> tuple[Loader, ...]: ...
 
     @overload
     def split(self, *parts: Sequence[Any] | NDArray[Any], ids: str | None = None) -> tuple[Loader, ...]: ...
 
     @overload
-    def split(self, parts: Mapping[Any, Any], /, *, ids: str | None = None) -> dict[Any, Loader]: ...
+    def split(
+        self,
+        parts: Mapping[Any, Any],
+        /,
+        *,
+        by: SplitBy | None = None,
+        stratify: str | None = None,
+        ids: str | None = None,
+        seed: int = 0,
+    ) -> dict[Any, Loader]: ...
 
     def split(
         self,
         *parts: Any,
-        by: By | None = None,
+        by: SplitBy | None = None,
         stratify: str | None = None,
         ids: str | None = None,
         seed: int = 0,
@@ -309,8 +311,8 @@ class Loader(BatchSource):
         Parameters
         ----------
         parts
-            Fractions, each above 0 and together at most 1; or lists of row numbers, one per part; or one dict, name →
-            row numbers.
+            Fractions, each above 0 and together at most 1; or lists of row numbers, one per part; or one dict of
+            either, name → part.
         by
             Of fractions: ``"blocks"`` takes whole blocks, so that no chunk is read for two parts but at their borders;
             ``"rows"`` takes single rows, and every part reads every block. None takes rows where a part would have
@@ -325,8 +327,9 @@ class Loader(BatchSource):
         Returns
         -------
         tuple of Loader, or dict of name → Loader
-            Loaders with the options of this one, each with a ceiling of its own as high as this one's; the store stays
-            open until the last of them is closed.
+            Loaders with the options of this one, each with a ceiling of its own as high as this one's, of which a
+            selection by rows takes a bit per row; making one takes more for a moment, 8 bytes for each identifier.
+            The store stays open until the last of them is closed.
 
         Raises
         ------
@@ -344,17 +347,9 @@ class Loader(BatchSource):
 
         """
         grid, selection = self._runtime.options.grid, self._runtime.selection
-        if len(parts) == 1 and isinstance(parts[0], Mapping):
-            found = split_ids(self._store, grid, selection, parts[0], ids)
-            return dict(zip(parts[0], self._children(found), strict=True))
-        if parts and all(isinstance(part, int | float | np.number) for part in parts):
-            seed = whole_number("seed", seed, 0, 2**64 - 1)
-            return tuple(self._children(split_fractions(self._store, grid, selection, parts, by, stratify, seed)))
-        if any(isinstance(part, int | float | str | Mapping) for part in parts):
-            raise InvalidArgumentError(
-                f"parts must be fractions, or lists of rows, or one dict of those, got {parts!r}"
-            )
-        return tuple(self._children(split_ids(self._store, grid, selection, dict(enumerate(parts)), ids)))
+        names, found = split(self._store, grid, selection, parts, by, stratify, ids, seed)
+        children = self._children(found)
+        return tuple(children) if names is None else dict(zip(names, children, strict=True))
 
     def select(self, rows: ArrayLike) -> Loader:
         """Return a loader of some rows of this one, with the same options.
@@ -434,6 +429,11 @@ class Loader(BatchSource):
         return self._runtime.options.n_rows
 
     @property
+    def even(self) -> bool:
+        """Whether all batches have `batch_size` rows."""
+        return self.drop_last or self.epoch_rows % self.batch_size == 0
+
+    @property
     def drop_last(self) -> bool:
         """Whether the last batch is left out where it is not full."""
         return self._setup.drop_last
@@ -450,7 +450,10 @@ class Loader(BatchSource):
 
     @property
     def window_rows(self) -> int:
-        """Rows of one window, which are decoded together; a batch mixes two of them, where there are several."""
+        """Rows of one window, which are read together.
+
+        A batch mixes the blocks of two windows where chunks are decoded whole and there is more than one window.
+        """
         o = self._runtime.options
         return min(o.n_rows, self._runtime.window_blocks * o.pool.block_rows)
 
@@ -532,16 +535,18 @@ class Loader(BatchSource):
 
     # Delivery
 
-    def _slabs(self, endless: bool) -> Iterator[Slab]:
-        """Yield filled slabs from where the loader stands; what every adapter is built on."""
+    def _slabs(self, endless: bool) -> Iterator[tuple[int, Slab]]:
+        """Yield (this iteration's turn, filled slab) from where the loader stands; what every adapter is built on."""
         runtime = self._usable()
         with self._lock:
-            epoch, batch = self._begin()
+            epoch, batch, turn = self._begin()
             if self._access is not None:
                 self._access.close()
                 self._access = None
-        yield from self._stream(runtime, epoch, batch, endless)
-        self._finish(epoch)
+        for slab in self._stream(runtime, epoch, batch, endless):
+            yield turn, slab
+            del slab
+        self._finish(turn, epoch)
 
     def _stream(self, runtime: Runtime, epoch: int, batch: int, endless: bool) -> Iterator[Slab]:
         """Yield filled slabs from a position, timing the wait for each."""
@@ -575,12 +580,14 @@ class Loader(BatchSource):
 
     def _deliver(self, endless: bool) -> Iterator[Batch]:
         form, transform, stats = self._form, self._transform, self._usable().stats
-        for slab in self._slabs(endless):
+        for turn, slab in self._slabs(endless):
             for number, start, stop in slab.batches():
                 batch = form.slice(slab.arrays, start, stop)
-                self._note(slab.epoch, number + 1)
+                if transform is not None:
+                    batch = transform(batch)
+                self._note(turn, slab.epoch, number + 1)
                 stats.add_batch(stop - start)
-                yield batch if transform is None else transform(batch)
+                yield batch
                 del batch
             del slab
 

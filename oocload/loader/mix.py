@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -21,10 +20,11 @@ from oocload.loader.loader import Loader
 from oocload.loader.options import whole_number
 from oocload.loader.slabs import SlabPool, carve, slab_nbytes
 from oocload.loader.source import BatchSource
+from oocload.loader.stats import Stats
 from oocload.plan.mix import ByBatches, Until, WithinBatches, check_until, shares_of
 from oocload.plan.shuffle import MIXES, permutation
 
-By = Literal["rows", "batches"]
+MixBy = Literal["rows", "batches"]
 _KEPT_BATCHES = 4  # mixed batches whose memory is used again
 
 Arrays = dict[str, NDArray[Any]]
@@ -34,7 +34,7 @@ def mix(
     loaders: Sequence[Loader],
     weights: Sequence[float] | None = None,
     *,
-    by: By = "rows",
+    by: MixBy = "rows",
     until: Until = "first",
     batch_size: int | None = None,
     seed: int = 0,
@@ -94,15 +94,17 @@ class Mix(BatchSource):
         self,
         loaders: Sequence[Loader],
         weights: Sequence[float] | None,
-        by: By,
+        by: MixBy,
         until: Until,
         batch_size: int | None,
         seed: int,
         transform: Callable[[Any], Any] | None,
     ) -> None:
         super().__init__()
-        self._loaders = _checked(loaders, by)
-        if by not in get_args(By):
+        self._given = (weights, by, until, batch_size, seed, transform)
+        self._ahead: tuple[tuple[int, int], Generator[Arrays]] | None = None
+        self._loaders = _checked(loaders)
+        if by not in get_args(MixBy):
             raise InvalidArgumentError(f"by must be 'rows' or 'batches', got {by!r}")
         check_until(until)
         if transform is not None and not callable(transform):
@@ -136,7 +138,7 @@ class Mix(BatchSource):
     def __getitem__(self, index: int) -> Batch:
         """Return batch ``index`` of the current epoch, the same as iteration would.
 
-        Each call decodes windows of the loaders that the batch has rows of.
+        Each call decodes windows of the loaders that the batch has rows of, unless it follows the call before.
 
         Raises
         ------
@@ -144,39 +146,52 @@ class Mix(BatchSource):
             If there is no such batch.
 
         """
-        try:
-            index = operator.index(index)
-        except TypeError:
-            raise InvalidArgumentError(f"index must be a whole number, got {index!r}") from None
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index must be from {-len(self)} to {len(self) - 1}, got {index}")
-        with closing(self._arrays(self._epoch, index % len(self))) as stream:
+        number = self._number(index)
+        with self._lock:
+            following = (self._epoch, number)
+            if self._ahead is None or self._ahead[0] != following:
+                self._forget()
+                self._ahead = following, self._arrays(*following)
+            stream = self._ahead[1]
             arrays = {name: array.copy() for name, array in next(stream).items()}
+            self._ahead = (self._epoch, number + 1), stream
+            if number + 1 == len(self):
+                self._forget()
         return self._built(arrays)
+
+    def _forget(self) -> None:
+        """Let go of what the last index left open."""
+        if self._ahead is not None:
+            self._ahead[1].close()
+        self._ahead = None
 
     def slabs(self) -> Iterator[Arrays]:
         """Iterate over one epoch, a batch at a time, as field → array; what adapters are built on."""
-        return self._positioned(endless=False)
+        return self._positioned(endless=False, build=dict)
 
     def _deliver(self, endless: bool) -> Iterator[Batch]:
-        for arrays in self._positioned(endless):
-            yield self._built(arrays)
+        for arrays in self._positioned(endless, self._built):
+            yield arrays
             del arrays
 
-    def _positioned(self, endless: bool) -> Iterator[Arrays]:
+    def _positioned(self, endless: bool, build: Callable[[Arrays], Any]) -> Iterator[Any]:
         """Yield batches from where this stands, noting each."""
-        epoch, batch = self._begin()
+        epoch, batch, turn = self._begin()
+        with self._lock:
+            self._forget()
         while True:
             with closing(self._arrays(epoch, batch)) as stream:
                 for arrays in stream:
+                    built = build(arrays)
                     batch += 1
-                    self._note(epoch, batch)
-                    yield arrays
+                    self._note(turn, epoch, batch)
                     del arrays
+                    yield built
+                    del built
             if not endless:
                 break
             epoch, batch = epoch + 1, 0
-        self._finish(epoch)
+        self._finish(turn, epoch)
 
     def _built(self, arrays: Arrays) -> Batch:
         batch = self.form.build(arrays.__getitem__)
@@ -242,20 +257,25 @@ class Mix(BatchSource):
         keys = {"mix", "epoch", "batch", "loaders"}
         if not isinstance(state, Mapping) or not keys <= state.keys():
             raise StateError(f"state must be what state_dict() of a mix returned, got {type(state).__name__}")
-        if len(state["loaders"]) != len(self._loaders) or state["mix"] != self._fingerprint:
+        states = state["loaders"] if isinstance(state["loaders"], Sequence) else ()
+        if len(states) != len(self._loaders) or state["mix"] != self._fingerprint:
             raise StateError(
                 f"state must belong to a mix of these {len(self._loaders)} loaders with these weights and options, but "
-                f"mix is {state['mix']!r} of {len(state['loaders'])} there and {self._fingerprint!r} here"
+                f"mix is {state['mix']!r} of {len(states)} there and {self._fingerprint!r} here"
             )
         epoch, batch = state["epoch"], state["batch"]
         if not all(isinstance(v, int) and v >= 0 for v in (epoch, batch)) or batch > len(self):
             raise StateError(f"state must name a batch from 0 to {len(self)}, got epoch {epoch!r}, batch {batch!r}")
         with self._lock:
-            for number, (loader, of_loader) in enumerate(zip(self._loaders, state["loaders"], strict=True)):
+            self._forget()
+            before = [loader.state_dict(epoch=0, batch=0) for loader in self._loaders]
+            for number, (loader, of_loader) in enumerate(zip(self._loaders, states, strict=True)):
                 try:
                     loader.load_state_dict(of_loader)
-                except StateError as exc:
-                    raise StateError(f"loader {number} of the mix: {exc}") from exc
+                except InvalidArgumentError as exc:
+                    for changed, old in zip(self._loaders[:number], before[:number], strict=True):
+                        changed.load_state_dict(old)
+                    raise type(exc)(f"loader {number} of the mix: {exc}") from exc
             self._go_to(epoch, batch)
 
     def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
@@ -275,16 +295,24 @@ class Mix(BatchSource):
         return self._batch_size
 
     @property
-    def drop_last(self) -> bool:
-        """Whether all batches are full."""
+    def even(self) -> bool:
+        """Whether all batches have `batch_size` rows."""
         if isinstance(self._schedule, WithinBatches):
             return True
-        return all(x.drop_last and x.batch_size == self._batch_size for x in self._loaders)
+        return all(x.even and x.batch_size == self._batch_size for x in self._loaders)
 
     @property
     def epoch_rows(self) -> int:
-        """Rows of an epoch; by batches, where all are full."""
-        return len(self) * self._batch_size
+        """Rows of an epoch."""
+        taken = self._schedule.taken(len(self))
+        if isinstance(self._schedule, WithinBatches):
+            return sum(taken)
+        return sum(_rows_of_batches(loader, n) for loader, n in zip(self._loaders, taken, strict=True))
+
+    @property
+    def stats(self) -> tuple[Stats, ...]:
+        """The stats of each loader; print them."""
+        return tuple(loader.stats for loader in self._loaders)
 
     @property
     def fields(self) -> Mapping[str, FieldLayout]:
@@ -309,8 +337,17 @@ class Mix(BatchSource):
             lines.append(f"  {given:,} {what} ({given / sum(taken):.1%}) of {repr(loader).splitlines()[0]}")
         return "\n".join(lines)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"loaders": self._loaders, "given": self._given, "position": (self._epoch, self._batch, self._begun)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["loaders"], *state["given"])  # type: ignore[misc]
+        self._epoch, self._batch, self._begun = state["position"]
+
     def close(self) -> None:
         """Close all loaders; a second call does nothing."""
+        with self._lock:
+            self._forget()
         for loader in self._loaders:
             loader.close()
         self._pool.close()
@@ -353,12 +390,18 @@ def _delivered(loader: Loader) -> int:
     return min(loader.epoch_rows, len(loader) * loader.batch_size)
 
 
+def _rows_of_batches(loader: Loader, n_batches: int) -> int:
+    """Return the rows of a loader's first batches, over epochs."""
+    n_epochs, rest = divmod(n_batches, len(loader))
+    return n_epochs * _delivered(loader) + rest * loader.batch_size
+
+
 def _starts(taken: Sequence[int], units: Sequence[int], epoch: int) -> list[int]:
     """Return each loader's epoch with which an epoch of the mix begins: one that no earlier one had a part of."""
     return [epoch * -(-n // unit) for n, unit in zip(taken, units, strict=True)]
 
 
-def _checked(loaders: Sequence[Loader], by: By) -> list[Loader]:
+def _checked(loaders: Sequence[Loader]) -> list[Loader]:
     """Return the loaders, which must fit each other."""
     found = list(loaders) if isinstance(loaders, Sequence) else []
     if not found or not all(isinstance(loader, Loader) for loader in found):

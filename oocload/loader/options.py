@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from oocload.errors import InvalidArgumentError
@@ -54,6 +56,7 @@ class Setup:
     selection: Selection | None = None
     weights: NDArray[Any] | None = None
     balance: Balance | None = None
+    drawn: str | None = None  # what tells these weights or classes from others
     window_blocks: int | None = None  # of a state that was loaded
     deal: bool | None = None
 
@@ -66,6 +69,16 @@ class Setup:
     def store_rows(self) -> int:
         """Rows of the store."""
         return next(iter(self.fields.values())).n_rows
+
+
+def print_of(weights: NDArray[Any] | None, balance: Balance | None) -> str | None:
+    """Return what tells weights, or classes, from others."""
+    if balance is not None:
+        labels = hashlib.sha256(repr(balance.labels).encode() + balance.codes.tobytes())
+        return f"balanced {balance.field} {labels.hexdigest()[:16]}"
+    if weights is not None:
+        return f"weights {hashlib.sha256(np.ascontiguousarray(weights)).hexdigest()[:16]}"
+    return None
 
 
 def check_share(rank: Any, world_size: Any, uneven: Uneven, shuffle: bool | Shuffle, batch_size: int) -> Share:

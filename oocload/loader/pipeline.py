@@ -174,6 +174,11 @@ class Pipeline:
         if not stuck or s.beyond:
             s.resources.condition.wait()
             return
+        pool, budget = s.resources.pool, s.resources.budget
+        if budget.held + pool.slab_nbytes <= budget.ceiling:
+            s.beyond = True
+            s.resources.condition.notify_all()
+            return
         left = deadline - time.monotonic()
         if left > 0:
             s.resources.condition.wait(left)
@@ -244,10 +249,17 @@ def _begin_opening(s: _Shared) -> Callable[[Scratch], None] | None:
             return None
         root = s.resources.pool.lease(beyond=not s.resources.pool.available())
     except BaseException as exc:  # the consumer raises it
-        s.error = exc
+        _fail(s, exc)
         return None
     s.opening, s.beyond = True, False
     return partial(_open, s, following, root)
+
+
+def _fail(s: _Shared, error: BaseException) -> None:
+    """Note that no more slabs can be opened; the last one will not get all its rows. Call it under the condition."""
+    s.error = error
+    if s.unsealed is not None:
+        s.unsealed.error = s.unsealed.error or error
 
 
 def _may_open(s: _Shared) -> bool:
@@ -269,7 +281,8 @@ def _open(s: _Shared, following: tuple[Plan, int], root: NDArray[np.uint8], _: S
         tasks = _cut(read, s.resources) if read is not None else []
     except BaseException as exc:
         with s.resources.condition:
-            s.opening, s.error = False, exc
+            s.opening = False
+            _fail(s, exc)
             s.resources.condition.notify_all()
         return
     with s.resources.condition:

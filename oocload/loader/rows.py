@@ -13,13 +13,13 @@ from oocload.chunks.read import open_reader
 from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Places
 from oocload.errors import InvalidArgumentError
-from oocload.loader.options import Balance
+from oocload.loader.options import Balance, whole_number
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.select import Selection
-from oocload.plan.split import select_rows, split_by_blocks, split_by_rows
+from oocload.plan.split import part_sizes, select_rows, split_by_blocks, split_by_rows
 from oocload.stores.base import Store
 
-By = Literal["blocks", "rows"]
+SplitBy = Literal["blocks", "rows"]
 _SHOWN = 3
 _PIECE_ROWS = 2**18  # of a field that is read whole, at a time
 _LEAST_BLOCKS = 4  # a part of fewer blocks is no fair sample of a store in order
@@ -56,7 +56,7 @@ def _column_pieces(store: Store, name: str, n_rows: int, argument: str) -> Itera
 
 def _as_text(values: NDArray[Any]) -> NDArray[Any]:
     """Return bytes and Python strings as NumPy text, which sorts and compares."""
-    return np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values.tolist()])
+    return np.array([v.decode("utf-8", "surrogateescape") if isinstance(v, bytes) else str(v) for v in values.tolist()])
 
 
 def read_weights(store: Store, weights: Any, n_rows: int) -> NDArray[Any]:
@@ -68,7 +68,7 @@ def read_weights(store: Store, weights: Any, n_rows: int) -> NDArray[Any]:
         If there is not one real number for each row.
 
     """
-    found = read_column(store, weights, n_rows, "weights") if isinstance(weights, str) else np.asarray(weights)
+    found = read_column(store, weights, n_rows, "weights") if isinstance(weights, str) else np.array(weights)
     if found.dtype.kind not in "biuf":
         raise InvalidArgumentError(f"weights must be real numbers, got {found.dtype}")
     if found.shape != (n_rows,):
@@ -104,12 +104,49 @@ def read_classes(store: Store, field: str, n_rows: int, argument: str) -> Balanc
     return Balance(field, ranks[codes], labels)
 
 
+def split(
+    store: Store,
+    grid: BlockGrid,
+    selection: Selection,
+    parts: Sequence[Any],
+    by: SplitBy | None,
+    stratify: str | None,
+    ids: str | None,
+    seed: Any,
+) -> tuple[list[Any] | None, list[Selection]]:
+    """Return the names of parts, where they have names, and the parts of a selection.
+
+    Raises
+    ------
+    InvalidArgumentError, UnknownFieldError
+        If an argument breaks its rule, or does not go with the others.
+
+    """
+    named = len(parts) == 1 and isinstance(parts[0], Mapping)
+    names = list(parts[0]) if named else None
+    given = list(parts[0].values()) if named else list(parts)
+    if not given:
+        raise InvalidArgumentError("split must name at least one part, got none")
+    if all(isinstance(part, int | float | np.number) for part in given):
+        if ids is not None:
+            raise InvalidArgumentError(f"ids must go with lists of identifiers, got ids={ids!r} with fractions")
+        seed = whole_number("seed", seed, 0, 2**64 - 1)
+        return names, split_fractions(store, grid, selection, given, by, stratify, seed)
+    if any(isinstance(part, int | float | str | bytes | Mapping | np.number) for part in given):
+        raise InvalidArgumentError(f"parts must be fractions, or lists of rows, or one dict of those, got {parts!r}")
+    for name, value in (("by", by), ("stratify", stratify)):
+        if value is not None:
+            raise InvalidArgumentError(f"{name} must go with fractions, got {name}={value!r} with lists of rows")
+    labels = list(range(len(given))) if names is None else names
+    return names, split_ids(store, grid, selection, dict(zip(labels, given, strict=True)), ids)
+
+
 def split_fractions(
     store: Store,
     grid: BlockGrid,
     selection: Selection,
     fractions: Sequence[float],
-    by: By | None,
+    by: SplitBy | None,
     stratify: str | None,
     seed: int,
 ) -> list[Selection]:
@@ -121,10 +158,12 @@ def split_fractions(
         If an argument breaks its rule, or a class has fewer rows than there are parts.
 
     """
+    if stratify is not None and by == "blocks":
+        raise InvalidArgumentError("by must not be 'blocks' where stratify is given: classes are split by rows")
     if by is None:
         fair = min(fractions) * selection.n_rows >= _LEAST_BLOCKS * selection.block_rows
         by = "blocks" if fair else "rows"
-    if by not in get_args(By):
+    if by not in get_args(SplitBy):
         raise InvalidArgumentError(f"by must be 'blocks' or 'rows', got {by!r}")
     if stratify is None:
         if by == "blocks":
@@ -134,11 +173,11 @@ def split_fractions(
     counts = np.zeros(len(classes.labels), np.int64)
     for _, rows in selection.row_pieces():
         counts += np.bincount(classes.codes[rows], minlength=len(counts))
-    few = np.flatnonzero((counts > 0) & (counts < len(fractions)))
+    few = np.flatnonzero((counts > 0) & (part_sizes(fractions, counts) == 0).any(axis=0))
     if len(few):
         raise InvalidArgumentError(
             f"stratify must name a field of which every class has a row for each of the {len(fractions)} parts, and "
-            f"class {classes.labels[few[0]]!r} of {stratify!r} has {counts[few[0]]}"
+            f"class {classes.labels[few[0]]!r} of {stratify!r} has {counts[few[0]]}, too few for these fractions"
         )
     return split_by_rows(grid, selection, fractions, seed, classes.codes)
 
@@ -199,6 +238,7 @@ def _named(name: Any, check: Any, *args: Any) -> Selection:
 def _numbers(given: NDArray[Any], what: str) -> NDArray[np.int64]:
     if given.ndim != 1 or (given.dtype.kind not in "iu" and len(given)):
         text = "; name the field that lists them with ids=" if given.dtype.kind in "USO" else ""
+        text = "; give fractions one by one, as in split(0.8, 0.2)" if given.dtype.kind == "f" else text
         raise InvalidArgumentError(
             f"{what} must be a list of row numbers, got {given.dtype} of shape {given.shape}{text}"
         )
@@ -207,8 +247,6 @@ def _numbers(given: NDArray[Any], what: str) -> NDArray[np.int64]:
 
 def _rows_of(store: Store, parts: Mapping[Any, Any], ids: str | None, n_rows: int) -> dict[Any, NDArray[np.int64]]:
     """Return the row numbers of each part."""
-    if not parts:
-        raise InvalidArgumentError("split must name at least one part, got none")
     given = {name: np.asarray(list(part) if not isinstance(part, np.ndarray) else part) for name, part in parts.items()}
     if ids is None:
         return {name: _numbers(part, f"part {name!r}") for name, part in given.items()}
@@ -234,6 +272,10 @@ def _look_up(
         raise InvalidArgumentError(
             f"part {name!r}: {len(unknown)} of {len(wanted)} ids are not in field {ids!r}, such as {shown}"
         )
+    ordered_wanted, n_times = np.unique(wanted, return_counts=True)
+    if (n_times > 1).any():
+        twice = ordered_wanted[np.argmax(n_times > 1)].item()
+        raise InvalidArgumentError(f"part {name!r}: ids must differ, and {twice!r} comes more than once")
     many = np.flatnonzero(high - low > 1)
     if len(many):
         raise InvalidArgumentError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ class BatchSource(ABC):
 
     def __init__(self) -> None:
         self._epoch, self._batch, self._begun = 0, 0, False
+        self._turn = 0  # of the iteration that may move the position: the one begun last
         self.renew_locks()
 
     def renew_locks(self) -> None:
@@ -54,6 +56,18 @@ class BatchSource(ABC):
     def __getitem__(self, index: int) -> Batch:
         """Return batch ``index`` of the current epoch, the same as iteration would."""
 
+    def _number(self, index: Any) -> int:
+        """Return the number of a batch, given an index as Python's lists take it."""
+        try:
+            number = operator.index(index)
+        except TypeError:
+            message = f"index must be a whole number, got {index!r}; slices are not supported"
+            raise InvalidArgumentError(message) from None
+        n_batches = len(self)
+        if not -n_batches <= number < n_batches:
+            raise IndexError(f"index must be from {-n_batches} to {n_batches - 1}, got {number}")
+        return number % n_batches
+
     @abstractmethod
     def slabs(self) -> Iterator[dict[str, NDArray[Any]]]:
         """Iterate over one epoch as `__iter__` does, many batches at a time; what adapters are built on."""
@@ -76,13 +90,8 @@ class BatchSource(ABC):
 
     @property
     @abstractmethod
-    def drop_last(self) -> bool:
-        """Whether all batches are full."""
-
-    @property
-    @abstractmethod
-    def epoch_rows(self) -> int:
-        """Rows of an epoch."""
+    def even(self) -> bool:
+        """Whether all batches have `batch_size` rows."""
 
     @property
     @abstractmethod
@@ -141,27 +150,30 @@ class BatchSource(ABC):
         """Stand at a position, with no epoch under way."""
         self._epoch, self._batch = self._normalised(epoch, batch)
         self._begun = False
+        self._turn += 1
 
     def _normalised(self, epoch: int, batch: int) -> tuple[int, int]:
         """Return a position; the end of an epoch is the start of the next."""
         return (epoch, batch) if batch < len(self) else (epoch + 1, 0)
 
-    def _begin(self) -> tuple[int, int]:
-        """Settle where an iteration starts: where a state was loaded, or at the next epoch."""
+    def _begin(self) -> tuple[int, int, int]:
+        """Return where an iteration starts, and its turn: where a state was loaded, or at the next epoch."""
         with self._lock:
             if self._begun:
                 self._epoch, self._batch = self._epoch + 1, 0
             self._begun = True
-            return self._epoch, self._batch
+            self._turn += 1
+            return self._epoch, self._batch, self._turn
 
-    def _note(self, epoch: int, batch: int) -> None:
-        """Remember the position after a delivered batch."""
-        self._epoch, self._batch = epoch, batch
+    def _note(self, turn: int, epoch: int, batch: int) -> None:
+        """Remember the position after a delivered batch, unless another iteration has begun meanwhile."""
+        if turn == self._turn:
+            self._epoch, self._batch = epoch, batch
 
-    def _finish(self, epoch: int) -> None:
+    def _finish(self, turn: int, epoch: int) -> None:
         """Note that an epoch was delivered to its end."""
         with self._lock:
-            if self._epoch == epoch:
+            if turn == self._turn:
                 self._go_to(epoch + 1, 0)
 
     # Frameworks

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from oocload.errors import StateError
 from oocload.loader.options import Setup
@@ -36,7 +34,7 @@ def identity_of(store: str, setup: Setup, options: PlanOptions) -> dict[str, Any
         "n_rows": options.grid.n_rows,
         "blocks": options.grid.fingerprint,
         "rows": None if setup.selection is None else setup.selection.fingerprint,
-        "drawn": _drawn(setup),
+        "drawn": setup.drawn,
         "batch_size": options.batch_rows * (share.world_size if elastic else 1),
         "shuffle": options.shuffle,
         "seed": options.seed,
@@ -45,15 +43,6 @@ def identity_of(store: str, setup: Setup, options: PlanOptions) -> dict[str, Any
         "world_size": None if elastic else share.world_size,
         "uneven": share.uneven,
     }
-
-
-def _drawn(setup: Setup) -> str | None:
-    """Return what tells weights from others, or one field of classes from others."""
-    if setup.balance is not None:
-        return f"balanced {setup.balance.field}"
-    if setup.weights is None:
-        return None
-    return "weights " + hashlib.sha256(np.ascontiguousarray(setup.weights)).hexdigest()[:16]
 
 
 def make_state(identity: Mapping[str, Any], epoch: int, batch: int, window_blocks: int, deal: bool) -> dict[str, Any]:
@@ -81,9 +70,8 @@ def check_state(state: Any, identity: Mapping[str, Any], n_batches: int) -> Posi
     ]
     if differs:
         raise StateError(f"state must belong to this store and these options, but {'; '.join(differs)}")
-    position = Position(*(state[key] for key in Position._fields))
-    epoch, batch, window, deal = position
-    whole = all(isinstance(v, int) and v >= 0 for v in (epoch, batch, window))
+    epoch, batch, window, deal = (state[key] for key in Position._fields)
+    whole = all(isinstance(v, Integral) and int(v) >= 0 for v in (epoch, batch, window))
     if not whole or batch > n_batches or window < 1 or not isinstance(deal, bool):
         raise StateError(f"state must name a batch from 0 to {n_batches}, got epoch {epoch!r}, batch {batch!r}")
-    return position
+    return Position(int(epoch), int(batch), int(window), deal)

@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 from oocload.errors import InvalidArgumentError
 from oocload.plan.epoch import PlanOptions
 from oocload.plan.select import Selection
-from oocload.plan.shuffle import CLASSES, MIXES, ROWS, USES, permutation, random_keys
-from oocload.plan.visits import Cover, Visits
+from oocload.plan.shuffle import BATCHES, BLOCKS, CLASSES, ROWS, USES, permutation, random_keys, random_words
+from oocload.plan.visits import Cover, Visits, firsts
 from oocload.plan.windows import Plan, Reading, SlabPlan
 
 _PASS_BITS = 24
 _CLASS_BITS = 20
+_SLICE_ROWS = 2**15  # of blocks whose rows are looked up at a time
 
 
 class Classes:
@@ -79,8 +80,9 @@ class Classes:
 
     @property
     def held_nbytes(self) -> int:
-        """Bytes of the codes, and of the blocks of each class while an epoch is planned."""
-        return int(self.codes.nbytes + 5 * 8 * len(self.groups))
+        """Bytes of the codes, of the blocks of each class while an epoch is planned, and for looking rows up."""
+        looked_up = 12 * 8 * max(_SLICE_ROWS, self.selection.most_rows(1))
+        return int(self.codes.nbytes + 5 * 8 * len(self.groups) + looked_up)
 
     def of_class(self, number: int) -> slice:
         """Return which of `groups` and `counts` belong to a class."""
@@ -149,14 +151,18 @@ class BalancedOptions(PlanOptions):
         """Rows of each class in an epoch of all ranks."""
         return self.n_batches * self.part * self.share.n_streams
 
-    def passes(self, number: int) -> int:
-        """Return how often an epoch goes through the blocks of a class.
+    def passes(self) -> NDArray[np.int64]:
+        """Return how often an epoch goes through the blocks of each class.
 
-        Once, or as often as makes a window hold as many of its rows as a batch takes, or all that there are.
+        Once, or as often as makes a window hold as many of its rows as a batch takes, or all that there are; but not
+        so often that blocks were read more than once again, on average.
         """
-        total, windows = int(self.classes.totals[number]), self.n_windows * self.share.n_streams
-        wanted = min(total, self.part, self.class_rows)
-        return min(self.class_rows, max(1, -(-wanted * windows // total)))
+        totals, windows = self.classes.totals, self.n_windows * self.share.n_streams
+        wanted = np.minimum(totals, min(self.part, self.class_rows))
+        more = np.clip(-(-wanted * windows // totals), 1, self.class_rows) - 1
+        n_more = int((more * np.diff(self.classes.firsts)).sum())
+        allowed: NDArray[np.int64] = 1 + more * min(1.0, self.pool.n_groups / max(1, n_more))
+        return allowed.astype(np.int64)
 
     def plan(self, epoch: int) -> Plan:
         """Return the order of an epoch."""
@@ -264,7 +270,7 @@ class BalancedPlan(Plan):
                 batches.append(order // o.part)
         rows = self._rows(takes)
         batch = np.concatenate(batches)
-        mixed = permutation(len(rows), o.seed, self.epoch, MIXES, o.share.own[0] << _PASS_BITS | number)
+        mixed = permutation(len(rows), o.seed, self.epoch, BATCHES, o.share.own[0] << _PASS_BITS | number)
         by_batch = mixed[np.argsort(batch[mixed], kind="stable")]  # rows of batch after batch, each in random order
         places = np.empty(len(rows), np.int64)
         places[by_batch] = np.arange(len(rows))
@@ -274,18 +280,17 @@ class BalancedPlan(Plan):
         order = np.argsort(rows, kind="stable")
         rows, places = rows[order], places[order]
         group = np.searchsorted(self.options.classes.selection.starts, rows, side="right")
-        firsts = np.flatnonzero(np.diff(group, prepend=-1))
-        counts = np.diff(firsts, append=len(rows))
-        starts, stops = rows[firsts], rows[firsts + counts - 1] + 1
-        heights = stops - starts
-        picks = rows + np.repeat(np.cumsum(heights) - heights - starts, counts)
-        ends = firsts + counts
+        first = np.flatnonzero(np.diff(group, prepend=-1))
+        counts = np.diff(first, append=len(rows))
+        starts, stops = rows[first], rows[first + counts - 1] + 1
+        picks = rows + np.repeat(firsts(stops - starts) - starts, counts)
+        ends = first + counts
         return _Window(Reading(starts, stops, picks, ends, ends, np.zeros(len(ends), bool)), places)
 
     def _takes(self, number: int, first: int, last: int) -> _Takes:
         """Return what is taken of a class at positions ``first`` to ``last`` of its rows in this epoch."""
         o = self.options
-        n_passes, total = o.passes(number), o.class_rows
+        n_passes, total = int(self._passes[number]), o.class_rows
         parts = []
         for n_pass in range(n_passes * first // total, n_passes):
             start, stop = total * n_pass // n_passes, total * (n_pass + 1) // n_passes
@@ -311,12 +316,18 @@ class BalancedPlan(Plan):
             classes, which = self.options.classes, self.options.classes.of_class(number)
             order = np.argsort(self._block_ranks(n_pass)[classes.groups[which]])
             cum = np.cumsum(classes.counts[which][order])
-            ends = np.floor(cum * (n_uses / int(cum[-1]))).astype(np.int64)
+            index = n_pass << _CLASS_BITS | number  # systematic sampling: rows left over by rounding are anybody's
+            offset = (int(random_words(self.options.seed, self.epoch, CLASSES, index + 1).random_raw()) >> 11) / 2**53
+            ends = np.floor(cum * (n_uses / int(cum[-1])) + offset).astype(np.int64)
             ends[-1] = n_uses
             for other in [key for key in self._uses if key[0] == number]:
                 del self._uses[other]
             self._uses[number, n_pass] = classes.groups[which][order], np.minimum(ends, n_uses)
         return self._uses[number, n_pass]
+
+    @cached_property
+    def _passes(self) -> NDArray[np.int64]:
+        return self.options.passes()
 
     @cached_property
     def _ranks(self) -> dict[int, NDArray[np.int64]]:
@@ -327,7 +338,7 @@ class BalancedPlan(Plan):
         if n_pass not in self._ranks:
             self._ranks.clear()
             o = self.options
-            self._ranks[n_pass] = permutation(o.pool.n_groups, o.seed, self.epoch, CLASSES, n_pass)
+            self._ranks[n_pass] = permutation(o.pool.n_groups, o.seed, self.epoch, BLOCKS, n_pass)
         return self._ranks[n_pass]
 
     def _rows(self, takes: Sequence[_Takes]) -> NDArray[np.int64]:
@@ -339,23 +350,31 @@ class BalancedPlan(Plan):
         group, n_pass, low, high = (np.concatenate([t[i] for t in takes]) for i in range(4))
         number = np.repeat([t.number for t in takes], [len(t.groups) for t in takes])
         taken = np.empty(int((high - low).sum()), np.int64)
-        where = np.cumsum(high - low) - (high - low)
-        for one_pass in np.unique(n_pass):
-            some = n_pass == one_pass
+        where = firsts(high - low)
+        for some in self._slices(group, n_pass):
             groups, of = np.unique(group[some], return_inverse=True)
             counts = o.classes.selection.counts[groups]
             rows = _cover(o.classes.selection, groups, counts).rows()
             cell = np.repeat(np.arange(len(groups)), counts) * n_classes + o.classes.codes[rows]
-            keys = random_keys(rows, o.seed, self.epoch, USES, int(one_pass))
+            keys = random_keys(rows, o.seed, self.epoch, USES, int(n_pass[some[0]]))
             order = np.lexsort((keys, cell))
-            cells, firsts, sizes = np.unique(cell[order], return_index=True, return_counts=True)
+            cells, starts, sizes = np.unique(cell[order], return_index=True, return_counts=True)
             run = np.searchsorted(cells, of * n_classes + number[some])
             n_uses = (high - low)[some]
-            use = np.arange(int(n_uses.sum())) - np.repeat(np.cumsum(n_uses) - n_uses - low[some], n_uses)
-            found = rows[order[np.repeat(firsts[run], n_uses) + use % np.repeat(sizes[run], n_uses)]]
-            at = np.repeat(where[some], n_uses) + use - np.repeat(low[some], n_uses)
-            taken[at] = found
+            nth = np.arange(int(n_uses.sum())) - np.repeat(firsts(n_uses), n_uses)
+            use = (nth + np.repeat(low[some], n_uses)) % np.repeat(sizes[run], n_uses)
+            taken[np.repeat(where[some], n_uses) + nth] = rows[order[np.repeat(starts[run], n_uses) + use]]
         return taken
+
+    def _slices(self, group: NDArray[np.int64], n_pass: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+        """Return which takes are looked up together: of the same pass, and of blocks with a bounded number of rows."""
+        order = np.lexsort((group, n_pass))
+        new_pass = np.diff(n_pass[order], prepend=-1) != 0
+        new_group = new_pass | (np.diff(group[order], prepend=-1) != 0)
+        n_rows = np.where(new_group, self.options.classes.selection.counts[group[order]], 0)
+        slice_of = np.cumsum(n_rows) // _SLICE_ROWS
+        borders = np.flatnonzero(new_pass | (np.diff(slice_of, prepend=slice_of[:1]) != 0))
+        return np.split(order, borders[borders > 0])
 
 
 def _cover(selection: Selection, groups: NDArray[np.int64], counts: NDArray[np.int64]) -> Cover:

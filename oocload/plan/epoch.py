@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.ranks import ALONE, Share, visits_of
-from oocload.plan.shuffle import BLOCKS, DEALS, ROWS, found_at, permutation, random_words
+from oocload.plan.shuffle import BLOCKS, CUTS, DEALS, ROWS, found_at, permutation, random_words
 from oocload.plan.visits import Pool, Visits
 from oocload.plan.windows import Plan, Reading, SlabPlan
 
@@ -124,7 +124,7 @@ class PlanOptions:
         """Rows of the largest slab: those read for it, and what the slab before left over."""
         n_streams, part = self.n_streams, self.batch_rows // self.n_streams
         if self.n_windows == 1:
-            return self.n_rows
+            return self.n_rows if n_streams == 1 else -(-self.stream_rows // part) * self.batch_rows
         if n_streams == 1:
             own = min(self.stream_rows, self._most_own)
             return own if self._even and self.window_rows % ((1 + self.dealt) * part) == 0 else own + part - 1
@@ -220,7 +220,10 @@ class EpochPlan(Plan):
         if o.shuffle:
             visits = visits.take(permutation(len(visits.groups), o.seed, self.epoch, BLOCKS))
         ends = np.cumsum(visits.counts)
-        return [_Stream(o, visits_of(o.share, s, visits, ends), s, self.epoch) for s in o.share.own]
+        shift = 0
+        if o.shuffle and o.pool.n_rows % o.share.n_streams:  # not always the same rows are repeated, or left out
+            shift = int(random_words(o.seed, self.epoch, CUTS).random_raw()) % o.pool.n_rows
+        return [_Stream(o, visits_of(o.share, s, visits, ends, shift), s, self.epoch) for s in o.share.own]
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:

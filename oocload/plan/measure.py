@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.plan.epoch import PlanOptions
-from oocload.plan.quality import batch_entropy, entropy_of_counts, label_entropy
+from oocload.plan.quality import drawn_entropy, entropy_of_counts, shuffled_entropy
+from oocload.plan.sample import Draws
 from oocload.plan.select import Selection
 
 _BATCHES = 2048  # of an epoch that are looked at, at most
@@ -26,7 +27,7 @@ class ShuffleQuality:
     Attributes
     ----------
     batches
-        Batches looked at: all of the epoch, or a sample.
+        Batches looked at: all full ones of the epoch, or a sample.
     blocks_per_batch
         Distinct source blocks in a batch, mean.
     relative_entropy
@@ -101,7 +102,12 @@ def measure(
         places.append((number * options.batch_rows + np.arange(len(rows))) / options.n_rows)
         if codes is not None:
             label_entropies.append(entropy_of_counts(np.bincount(codes[rows])))
-    uniform = batch_entropy(options.batch_rows, selection.n_groups)
+    draws = options.pool if isinstance(options.pool, Draws) else None
+    batch_rows = len(plan.batch_rows(numbers[0]))
+    if draws is None:
+        uniform = shuffled_entropy(batch_rows, selection.counts)
+    else:
+        uniform = drawn_entropy(batch_rows, draws.shares)
     place, source = np.concatenate(places), np.concatenate(sources)
     quality = {
         "batches": len(numbers),
@@ -111,8 +117,8 @@ def measure(
         "relative_displacement": float(np.abs(place - source).mean()) / _UNIFORM_DISPLACEMENT,
     }
     if codes is not None:
-        runs, shares = _labels(selection, codes)
-        expected = label_entropy(options.batch_rows, shares)
+        runs, counts = _labels(selection, codes, draws)
+        expected = drawn_entropy(batch_rows, counts / counts.sum()) if draws else shuffled_entropy(batch_rows, counts)
         found = float(np.mean(label_entropies))
         quality |= {
             "label_run_rows": runs,
@@ -123,9 +129,10 @@ def measure(
 
 
 def _sample(options: PlanOptions, epoch: int) -> list[int]:
-    """Return numbers of batches: all, or some of slabs all over the epoch."""
-    if options.n_batches <= _BATCHES:
-        return list(range(options.n_batches))
+    """Return numbers of batches: all full ones, or some of slabs all over the epoch."""
+    n_full = options.n_batches - (options.n_rows < options.n_batches * options.batch_rows)
+    if n_full <= _BATCHES:
+        return list(range(max(1, n_full)))
     plan = options.plan(epoch)
     slabs = [plan.slab(n) for n in np.unique(np.linspace(0, plan.n_slabs - 1, _SLABS).astype(int)).tolist()]
     total = sum(slab.n_batches for slab in slabs)
@@ -133,19 +140,20 @@ def _sample(options: PlanOptions, epoch: int) -> list[int]:
     for slab in slabs:
         n_taken = -(-slab.n_batches * _BATCHES // max(total, _BATCHES))
         numbers += (slab.first_batch + np.arange(n_taken) * slab.n_batches // max(1, n_taken)).tolist()
-    return numbers
+    return [number for number in numbers if number < n_full]
 
 
-def _labels(selection: Selection, codes: NDArray[np.integer]) -> tuple[float, NDArray[np.float64]]:
-    """Return the mean length of runs of equal labels, and the share of each label."""
+def _labels(selection: Selection, codes: NDArray[np.integer], draws: Draws | None) -> tuple[float, NDArray[np.int64]]:
+    """Return the mean length of runs of equal labels, and how often each comes: rows, or their weight."""
     changes, last = 0, -1
     counts = np.zeros(int(codes.max()) + 1, np.int64)
     for _, rows in selection.row_pieces():
         labels = codes[rows].astype(np.int64)
         changes += int(np.count_nonzero(np.diff(labels, prepend=last)))
         last = int(labels[-1])
-        counts += np.bincount(labels, minlength=len(counts))
-    return selection.n_rows / changes, counts / selection.n_rows
+        weights = None if draws is None else draws.weights_of(rows)
+        counts += np.bincount(labels, weights, minlength=len(counts)).astype(np.int64)
+    return selection.n_rows / changes, counts
 
 
 def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

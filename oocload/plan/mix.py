@@ -1,6 +1,6 @@
 """How many rows, or which batches, each of several loaders gives to an epoch of their mix: fixed proportions.
 
-Everything is a closed form of the batch's number, so that a mix resumes anywhere without counting up to there.
+What each loader has given up to a batch follows from the batch's number, so that a mix resumes anywhere.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def shares_of(weights: Sequence[float] | None, n_sources: int) -> list[Fraction]
     """
     if weights is None:
         return [Fraction(1, n_sources)] * n_sources
-    given = [float(w) for w in weights]
+    try:
+        given = [float(w) for w in weights]
+    except (TypeError, ValueError):
+        raise InvalidArgumentError(f"weights must be a list of one number per loader, got {weights!r}") from None
     if len(given) != n_sources:
         raise InvalidArgumentError(f"weights must be one for each of the {n_sources} loaders, got {len(given)}")
     for weight in given:

@@ -26,12 +26,25 @@ def batch_entropy(batch_rows: int, n_blocks: int) -> float:
     return log(batch_rows) - n_blocks / batch_rows * _expected_n_log_n(batch_rows, 1 / n_blocks)
 
 
-def label_entropy(batch_rows: int, shares: NDArray[np.float64]) -> float:
-    """Return the expected entropy, in nats, of labels in a batch drawn uniformly, given the share of each label."""
+def drawn_entropy(batch_rows: int, shares: NDArray[np.float64]) -> float:
+    """Return the expected entropy, in nats, of kinds in a batch of independent draws, given the share of each kind."""
     if batch_rows <= 1:
         return 0.0
-    distinct, n_labels = np.unique(shares[shares > 0], return_counts=True)
-    parts = [n * _expected_n_log_n(batch_rows, share) for share, n in zip(distinct.tolist(), n_labels, strict=True)]
+    distinct, n_kinds = np.unique(shares[shares > 0], return_counts=True)
+    parts = [n * _expected_n_log_n(batch_rows, share) for share, n in zip(distinct.tolist(), n_kinds, strict=True)]
+    return float(log(batch_rows) - sum(parts) / batch_rows)
+
+
+def shuffled_entropy(batch_rows: int, counts: NDArray[np.int64]) -> float:
+    """Return the expected entropy, in nats, of kinds in a batch of shuffled rows, given how many there are of each."""
+    if batch_rows <= 1:
+        return 0.0
+    total = int(counts.sum())
+    distinct, n_kinds = np.unique(counts[counts > 0], return_counts=True)
+    parts = [
+        n * _expected_n_log_n(batch_rows, count / total, count, total)
+        for count, n in zip(distinct.tolist(), n_kinds, strict=True)
+    ]
     return float(log(batch_rows) - sum(parts) / batch_rows)
 
 
@@ -41,17 +54,27 @@ def entropy_of_counts(counts: NDArray[np.integer]) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def _expected_n_log_n(n_draws: int, share: float) -> float:
-    """Return the mean of n log n for n of a binomial distribution."""
+def _expected_n_log_n(n_draws: int, share: float, count: int = 0, total: int = 0) -> float:
+    """Return the mean of n log n for n of a binomial distribution; hypergeometric where rows are counted."""
     if share >= 1:
         return n_draws * log(n_draws)
     mean = n_draws * share  # terms far from the mean vanish
     top = min(n_draws, int(mean + 12 * mean**0.5 + 30))
     bottom = max(2, int(mean - 12 * mean**0.5 - 30))
+    if count:
+        top, bottom = min(top, count), max(bottom, n_draws - (total - count))
     n = np.arange(bottom, top + 1, dtype=np.float64)
-    log_choose = np.array([lgamma(n_draws + 1) - lgamma(k + 1) - lgamma(n_draws - k + 1) for k in n])
-    p = np.exp(log_choose + n * log(share) + (n_draws - n) * np.log1p(-share))
+    if count:
+        chosen = [_log_choose(count, k) + _log_choose(total - count, n_draws - k) for k in n]
+        p = np.exp(np.array(chosen) - _log_choose(total, n_draws))
+    else:
+        chosen = [_log_choose(n_draws, k) for k in n]
+        p = np.exp(np.array(chosen) + n * log(share) + (n_draws - n) * np.log1p(-share))
     return float((p * n * np.log(n)).sum())
+
+
+def _log_choose(n: float, k: float) -> float:
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
 
 def relative_entropy(batch_rows: int, mixed_blocks: int, n_blocks: int) -> float:

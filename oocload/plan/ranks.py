@@ -99,10 +99,13 @@ class Share:
         """Return the rows of this rank in every epoch, the same on every rank."""
         return self.stream_rows(total) * len(self.own)
 
-    def spans(self, stream: int, total: int) -> list[tuple[int, int]]:
-        """Return the positions in block order that a stream reads: (start, stop), twice where they begin anew."""
+    def spans(self, stream: int, total: int, shift: int = 0) -> list[tuple[int, int]]:
+        """Return the positions in block order that a stream reads: (start, stop), twice where they begin anew.
+
+        The first stream begins at position ``shift``.
+        """
         n_rows = self.stream_rows(total)
-        start = stream * n_rows % total
+        start = (stream * n_rows + shift) % total
         stop = min(total, start + n_rows)
         rest = n_rows - (stop - start)
         return [(start, stop), (0, rest)] if rest else [(start, stop)]
@@ -118,11 +121,11 @@ def blocks_of_rank(share: Share, n_blocks: int) -> int:
     return min(n_blocks, -(-n_blocks // share.world_size) + len(share.own))
 
 
-def visits_of(share: Share, stream: int, visits: Visits, ends: NDArray[np.int64]) -> Visits:
+def visits_of(share: Share, stream: int, visits: Visits, ends: NDArray[np.int64], shift: int = 0) -> Visits:
     """Return what a stream reads of all visits of an epoch; ``ends`` is the position where each of them ends."""
     if share.n_streams == 1:
         return visits
-    parts = [cut(visits, ends, *span) for span in share.spans(stream, int(ends[-1]))]
+    parts = [cut(visits, ends, *span) for span in share.spans(stream, int(ends[-1]), shift)]
     return parts[0] if len(parts) == 1 else Visits(*map(np.concatenate, zip(*parts, strict=True)))
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from oocload.errors import InvalidArgumentError
 from oocload.plan.select import Selection
 from oocload.plan.shuffle import DRAWS, MASSES, random_words
-from oocload.plan.visits import Cover, Visits
+from oocload.plan.visits import Cover, Visits, firsts
 
 _TOTAL_BITS = 61
 
@@ -52,7 +52,7 @@ class Draws:
         self._seed = seed
         self._exponent = _exponent(selection, weights)
         masses = [
-            np.add.reduceat(self._integers(rows), _firsts(selection.counts[groups]))
+            np.add.reduceat(self._integers(rows), firsts(selection.counts[groups]))
             for groups, rows in selection.row_pieces()
         ]
         self._masses = np.concatenate(masses)
@@ -80,6 +80,15 @@ class Draws:
     regular = False
 
     @property
+    def shares(self) -> NDArray[np.float64]:
+        """The share of each block in all draws."""
+        return self._masses / self._total
+
+    def weights_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the weights of some rows, as whole numbers."""
+        return self._integers(rows)
+
+    @property
     def most_visits(self) -> int:
         """Visits of an epoch, at most."""
         return self.n_groups + self.n_rows // self._visit_rows
@@ -100,7 +109,7 @@ class Draws:
         counts = np.diff(ends, prepend=0)
         n_visits = -(-counts // self._visit_rows)
         groups = np.repeat(np.arange(self.n_groups), n_visits)
-        number = np.arange(len(groups)) - np.repeat(np.cumsum(n_visits) - n_visits, n_visits)
+        number = np.arange(len(groups)) - np.repeat(firsts(n_visits), n_visits)
         each, more = np.divmod(counts, np.maximum(1, n_visits))
         each, more = each[groups], more[groups]
         lows = number * each + np.minimum(number, more)
@@ -127,10 +136,6 @@ class Draws:
         """Return the weights of some rows as whole numbers; what is above 0 is at least 1."""
         weights = self._weights[rows].astype(np.float64)
         return np.maximum(np.rint(np.ldexp(weights, self._exponent)), weights > 0).astype(np.int64)
-
-
-def _firsts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.cumsum(counts) - counts
 
 
 def _exponent(selection: Selection, weights: NDArray[Any]) -> int:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.ranks import cut
-from oocload.plan.visits import Cover, Visits
+from oocload.plan.visits import Cover, Visits, firsts
 
 # Row numbers are listed for about so many rows, or blocks, at a time.
 _PIECE_ROWS = 2**18
 _PIECE_GROUPS = 2**14
+_PIECE_COVERED = 2**24
 
 
 class Selection:
@@ -67,7 +68,7 @@ class Selection:
         _, block_stops = grid.borders(np.arange(grid.n_blocks))
         pieces, first = [], 0
         while first < len(rows):
-            last = min(len(rows), first + _PIECE_ROWS)
+            last = min(len(rows), first + _PIECE_ROWS, int(np.searchsorted(rows, rows[first] + _PIECE_COVERED)))
             border = block_stops[np.searchsorted(block_stops, rows[last - 1], side="right")]
             last = int(np.searchsorted(rows, border))  # whole blocks
             pieces.append(cls._of_piece(block_stops, rows[first:last]))
@@ -87,12 +88,12 @@ class Selection:
     @classmethod
     def _of_piece(cls, block_stops: NDArray[np.int64], rows: NDArray[np.int64]) -> Selection:
         blocks = np.searchsorted(block_stops, rows, side="right")
-        firsts = np.flatnonzero(np.diff(blocks, prepend=-1))
-        counts = np.diff(firsts, append=len(rows))
-        starts, stops = rows[firsts], rows[firsts + counts - 1] + 1
+        first = np.flatnonzero(np.diff(blocks, prepend=-1))
+        counts = np.diff(first, append=len(rows))
+        starts, stops = rows[first], rows[first + counts - 1] + 1
         if (counts == stops - starts).all():
             return cls(starts, stops)
-        first_bit = 8 * (np.cumsum((stops - starts + 7) // 8) - (stops - starts + 7) // 8)
+        first_bit = 8 * firsts((stops - starts + 7) // 8)
         flags = np.zeros(int(first_bit[-1]) + 8 * (int(stops[-1] - starts[-1] + 7) // 8), bool)
         flags[np.repeat(first_bit - starts, counts) + rows] = True
         return cls(starts, stops, counts, np.packbits(flags))
@@ -143,7 +144,7 @@ class Selection:
     @property
     def picks_nbytes(self) -> int:
         """Bytes per row of a window while its `Cover` is held: picks, and what finding them takes."""
-        return 0 if self._bits is None else 4 * 8
+        return 0 if self._bits is None else 4 * 8 + 2 * -(-8 * int(self._first_byte[-1]) // self.n_rows)
 
     @cached_property
     def fingerprint(self) -> str | None:
@@ -181,7 +182,7 @@ class Selection:
         heights = np.zeros_like(counts)
         lows[filled] = offsets[(ends - counts)[filled]]
         heights[filled] = offsets[ends[filled] - 1] + 1 - lows[filled]
-        picks = offsets + np.repeat(np.cumsum(heights) - heights - lows, counts)
+        picks = offsets + np.repeat(firsts(heights) - lows, counts)
         if len(picks) == heights.sum():
             return Cover(starts + lows, starts + lows + heights, None)
         return Cover(starts + lows, starts + lows + heights, picks)
@@ -193,9 +194,9 @@ class Selection:
         bits = np.concatenate([self._bits[a:b] for a, b in zip(low.tolist(), high.tolist(), strict=True)])
         places = np.flatnonzero(np.unpackbits(bits))
         counts = self.counts[visits.groups]
-        first_bit = 8 * (np.cumsum(high - low) - (high - low))
+        first_bit = 8 * firsts(high - low)
         offsets = places - np.repeat(first_bit, counts)
-        number = np.arange(len(offsets)) - np.repeat(np.cumsum(counts) - counts, counts)
+        number = np.arange(len(offsets)) - np.repeat(firsts(counts), counts)
         taken = (number >= np.repeat(visits.lows, counts)) & (number < np.repeat(visits.highs, counts))
         return offsets[taken], visits.counts
 
@@ -248,7 +249,7 @@ def _packed(cover: Cover, counts: NDArray[np.int64]) -> Selection:
         return Selection(cover.starts, cover.stops)
     heights = cover.stops - cover.starts
     n_bytes = (heights + 7) // 8
-    shift = 8 * (np.cumsum(n_bytes) - n_bytes) - (np.cumsum(heights) - heights)
+    shift = 8 * firsts(n_bytes) - firsts(heights)
     flags = np.zeros(8 * int(n_bytes.sum()), bool)
     flags[cover.picks + np.repeat(shift, counts)] = True
     return Selection(cover.starts, cover.stops, counts, np.packbits(flags))

@@ -7,6 +7,7 @@ stream of a bit generator stable over versions (NEP 19), which it does not promi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ SPLITS = 6
 CLASSES = 7
 USES = 8
 MIXES = 9
+CUTS = 10
+BATCHES = 11
 
 WORKSPACE_NBYTES = 32  # per element, while a permutation is made: keys, two orders and the sort's own copy
 
@@ -50,9 +53,13 @@ class Shuffle:
     streams: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("window_rows", self.window_rows), ("streams", self.streams)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        for name in ("window_rows", "streams"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
                 raise InvalidArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
+            object.__setattr__(self, name, int(value))  # also NumPy's
 
 
 def permutation(

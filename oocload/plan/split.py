@@ -12,6 +12,7 @@ from oocload.errors import InvalidArgumentError
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.select import Selection
 from oocload.plan.shuffle import SPLITS, permutation, random_keys
+from oocload.plan.visits import firsts
 
 _ROUNDING = 1e-9  # by how much fractions such as 0.8, 0.1 and 0.1 may miss 1
 
@@ -44,9 +45,9 @@ def split_by_blocks(selection: Selection, fractions: Sequence[float], seed: int)
         If fractions break their rule, or a part has no rows.
 
     """
-    sums = check_fractions(fractions)
     order = permutation(selection.n_groups, seed, 0, SPLITS)
-    borders = [0, *(_share(s, selection.n_rows) for s in sums)]
+    sizes = part_sizes(fractions, np.array([selection.n_rows]))
+    borders = [0, *np.cumsum(sizes).tolist()]
     parts = []
     for fraction, first, last in zip(fractions, borders[:-1], borders[1:], strict=True):
         if first == last:
@@ -92,7 +93,7 @@ def split_by_rows(
         order = np.lexsort((random_keys(rows, seed, 0, SPLITS), classes))
         counts = np.bincount(classes, minlength=n_classes)
         rank = np.empty(len(rows), np.int64)
-        rank[order] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        rank[order] = np.arange(len(rows)) - np.repeat(firsts(counts), counts)
         low = np.zeros(n_classes, np.int64)
         for piece, fraction in zip(pieces, sums, strict=True):
             high = _shares(fraction, before + counts) - _shares(fraction, before)
@@ -131,8 +132,10 @@ def select_rows(grid: BlockGrid, selection: Selection, rows: NDArray[np.int64]) 
     return Selection.of_rows(grid, ordered)
 
 
-def _share(fraction: float, n_rows: int) -> int:
-    return int(np.floor(fraction * n_rows + 0.5))
+def part_sizes(fractions: Sequence[float], n_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many of some numbers of rows each part gets; shape (parts, numbers)."""
+    ends = np.array([_shares(fraction, n_rows) for fraction in check_fractions(fractions)])
+    return np.diff(ends, axis=0, prepend=0)
 
 
 def _shares(fraction: float, n_rows: NDArray[np.int64]) -> NDArray[np.int64]:

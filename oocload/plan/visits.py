@@ -11,6 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def firsts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the first of each of some runs, given their lengths."""
+    return np.cumsum(counts) - counts
+
+
 class Visits(NamedTuple):
     """Visits in some order.
 
@@ -57,7 +62,7 @@ class Cover(NamedTuple):
     def rows(self) -> NDArray[np.int64]:
         """Return the store's row number of each row taken."""
         heights = self.stops - self.starts
-        rows = np.repeat(self.starts - (np.cumsum(heights) - heights), heights)
+        rows = np.repeat(self.starts - firsts(heights), heights)
         rows += np.arange(len(rows))
         return rows if self.picks is None else rows[self.picks]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.plan.visits import Cover
+from oocload.plan.visits import Cover, firsts
 
 
 class Reading(NamedTuple):
@@ -57,7 +57,7 @@ class Reading(NamedTuple):
     def early(self) -> NDArray[np.bool_]:
         """For each row delivered, whether it goes to the window's own slab."""
         counts, early = np.diff(self.ends, prepend=0), np.diff(self.early_ends, prepend=0)
-        number = np.arange(self.n_rows) - np.repeat(self.ends - counts, counts)
+        number = np.arange(self.n_rows) - np.repeat(firsts(counts), counts)
         late = counts - early
         return np.where(
             np.repeat(self.late_first, counts), number >= np.repeat(late, counts), number < np.repeat(early, counts)

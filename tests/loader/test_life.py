@@ -17,6 +17,7 @@ import pytest
 
 import oocload
 from oocload.errors import ClosedError
+from oocload.plan.epoch import EpochPlan
 from tests.conftest import our_threads
 
 Make = Callable[..., Path]
@@ -220,3 +221,48 @@ def test_loader_in_several_threads(make_store: Make) -> None:
         for thread in threads:
             thread.join()
         assert wrong == []
+
+
+@pytest.mark.parametrize("failing", [0, 1, 3])
+def test_a_window_that_cannot_be_planned_is_an_error(
+    make_store: Make, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """Where rows are dealt over two slabs, the one before is open by then, and must not be waited for."""
+    whole = EpochPlan.reading
+
+    def reading(self: EpochPlan, window: int, late_only: bool = False) -> object:
+        if window == failing:
+            raise MemoryError("no room")
+        return whole(self, window, late_only)
+
+    monkeypatch.setattr(EpochPlan, "reading", reading)
+    path = make_store(1003, 13, compression="lzf")
+    with oocload.Loader(path, 20, seed=0, shuffle=oocload.Shuffle(window_rows=130)) as loader:
+        assert loader._runtime.options.dealt
+        with pytest.raises(MemoryError, match="no room"):
+            list(map(len, loader))
+
+
+def test_no_memory_for_a_second_slab_is_an_error(make_store: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_store(1003, 13, compression="lzf")
+    with oocload.Loader(path, 20, seed=0, shuffle=oocload.Shuffle(window_rows=130)) as loader:
+        pool = loader._runtime._resources.pool
+        make, made = pool._make, []
+
+        def once() -> object:
+            made.append(1)
+            if len(made) > 1:
+                raise OSError("cannot allocate")
+            return make()
+
+        monkeypatch.setattr(pool, "_make", once)
+        with pytest.raises(OSError, match="cannot allocate"):
+            list(map(len, loader))
+
+
+def test_a_batch_by_number_while_iterating(make_store: Make) -> None:
+    """There is room for one more slab under the ceiling, so nothing is said."""
+    path = make_store(1003, 13, compression="lzf")
+    with oocload.Loader(path, 20, seed=0, shuffle=oocload.Shuffle(window_rows=130)) as loader:
+        for number, (_, y) in enumerate(loader):
+            assert loader[number][1].tolist() == y.tolist()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -189,6 +190,49 @@ def test_state_of_another_mix(paths: list[Path], make_store: Make) -> None:
             mixed.load_state_dict(None)
         with pytest.raises(StateError, match="state must name a batch from 0 to"):
             mixed.load_state_dict({**state, "batch": 10**6})
+        with pytest.raises(StateError, match="state must belong to a mix of these 3 loaders .* of 0 there"):
+            mixed.load_state_dict({**state, "loaders": 3})
+
+
+def test_a_refused_state_changes_nothing(paths: list[Path]) -> None:
+    narrow = oocload.Shuffle(window_rows=40)
+    with oocload.mix(make(paths)) as mixed, oocload.mix(make(paths, shuffle=narrow)) as other:
+        state = other.state_dict()
+        state["loaders"][2]["n_rows"] += 1
+        before = [loader.window_rows for loader in mixed.loaders]
+        with pytest.raises(
+            StateError, match="loader 2 of the mix: state must belong .* n_rows is 91 there and 90 here"
+        ):
+            mixed.load_state_dict(state)
+        assert [loader.window_rows for loader in mixed.loaders] == before
+
+
+def test_indices_in_order_decode_each_block_once(paths: list[Path]) -> None:
+    with oocload.mix(make(paths)) as mixed:
+        expected = take(iter(mixed), 100)
+        first = mixed.stats[0].blocks
+    with oocload.mix(make(paths)) as mixed:
+        assert [pairs(mixed[i]) for i in range(len(mixed))] == expected
+        assert mixed.stats[0].blocks <= 2 * first
+
+
+def test_a_mix_pickles(paths: list[Path]) -> None:
+    with oocload.mix(make(paths), [3, 2, 1]) as mixed:
+        take(iter(mixed), 5)
+        with pickle.loads(pickle.dumps(mixed)) as again:
+            assert take(iter(again), 100) == take(iter(mixed), 100)
+
+
+@pytest.mark.framework
+def test_batches_of_unlike_size_to_tensorflow(paths: list[Path]) -> None:
+    pytest.importorskip("tensorflow")
+    loaders = [make([path], size)[0] for path, size in zip(paths, (32, 20, 7), strict=True)]
+    with oocload.mix(loaders, by="batches") as mixed:
+        sizes = [len(x) for x, _ in mixed]
+        assert sum(sizes) == mixed.epoch_rows
+        assert [len(x) for x, _ in mixed.to_tf()] != []
+        again = [len(x) for x, _ in mixed.to_tf()]
+        assert sorted(again) == sorted(sizes)
 
 
 def test_bad_mixes(paths: list[Path], tmp_path: Path) -> None:
@@ -205,6 +249,8 @@ def test_bad_mixes(paths: list[Path], tmp_path: Path) -> None:
         (([loaders[0], other],), {}, r"loaders must give the same fields, and 0 gives .* but 1 \('x', 'y'\)"),
         (([loaders[0], bad],), {}, r"field 'x' must be the same in all loaders, and is uint8 .* but float64 of \(3,\)"),
         (([loaders[0], changed],), {}, r"loader 1 must have no transform; give it to mix\(transform=\)"),
+        ((loaders, 0.5), {}, "weights must be a list of one number per loader, got 0.5"),
+        ((loaders, ["a", 1, 2]), {}, "weights must be a list of one number per loader, got"),
         ((loaders, [1, 2]), {}, "weights must be one for each of the 3 loaders, got 2"),
         ((loaders, [1, 2, -3]), {}, r"weights must be finite and above 0, got -3\.0"),
         ((loaders,), {"by": "row"}, "by must be 'rows' or 'batches', got 'row'"),

@@ -40,6 +40,26 @@ def test_labels_in_runs_are_warned_about_once_with_what_to_set(tmp_path: Path) -
     assert f"runs of {100:,.1f} rows" in repr(poor)
 
 
+@pytest.mark.parametrize("how", ["contiguous", "smallest ceiling"])
+def test_labels_in_runs_where_nothing_is_dealt(tmp_path: Path, how: str) -> None:
+    path, options = tmp_path / "raw.h5", {}
+    if how == "contiguous":
+        with h5py.File(path, "w") as file:
+            file["x"], file["y"] = np.zeros((50_000, 512), "f4"), MANY
+        options = {"shuffle": oocload.Shuffle(window_rows=256)}
+    else:
+        write(path, MANY)
+        with pytest.raises(oocload.MemoryCeilingError) as raised:
+            oocload.Loader(path, 256, seed=0, memory=1000)
+        options = {"memory": int(str(raised.value).split("at least ")[1].split(" bytes")[0])}
+    with pytest.warns(oocload.ShuffleQualityWarning, match="equal labels of field 'y' lie in runs") as caught:
+        loader = oocload.Loader(path, 256, seed=0, **options)
+    with loader:
+        assert len(caught) == 1
+        assert not loader._runtime.options.dealt
+        assert loader.shuffle_quality().relative_label_entropy < 0.5
+
+
 @pytest.mark.parametrize(
     "case",
     ["mixed", "few classes", "numbers", "floats", "unshuffled", "default window", "column", "balanced", "no target"],

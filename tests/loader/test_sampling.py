@@ -49,6 +49,28 @@ def test_weighted_rows_are_whole_and_in_proportion(store: Path) -> None:
     assert stats.chisquare(counts, weights / weights.sum() * counts.sum()).pvalue > 1e-3
 
 
+def test_weights_are_copied(store: Path) -> None:
+    weights = np.ones(N_ROWS)
+    with oocload.Loader(store, 50, x="x", y="y", weights=weights, seed=3) as loader:
+        first = [y.tolist() for _, y in loader]
+        weights[:] = np.nan
+        loader.load_state_dict(loader.state_dict(epoch=0, batch=0))
+        assert [y.tolist() for _, y in loader] == first
+
+
+def test_state_of_other_labels(tmp_path: Path) -> None:
+    """Of a field that is not delivered, and so is no part of the store's fingerprint."""
+    states = []
+    for number, found in enumerate((np.arange(600) % 3, np.arange(600) // 200)):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file["x"], file["y"] = np.zeros((600, 2)), found
+        with oocload.Loader(tmp_path / f"{number}.h5", 30, x="x", balanced="y", seed=0) as loader:
+            states.append(loader.state_dict())
+    with oocload.Loader(tmp_path / "0.h5", 30, x="x", balanced="y", seed=0) as loader:
+        with pytest.raises(StateError, match="drawn is 'balanced y [0-9a-f]+' there and 'balanced y [0-9a-f]+' here"):
+            loader.load_state_dict({**states[0], "drawn": states[1]["drawn"]})
+
+
 def test_weights_as_an_array(store: Path) -> None:
     weights = np.zeros(N_ROWS, "float32")
     weights[[5, 77, 2999]] = 1

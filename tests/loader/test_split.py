@@ -235,14 +235,42 @@ def test_parts_keep_the_ceiling(make_store: Make) -> None:
                 assert part.stats.memory.parts()["selection"][0] > 60_000 // 8
 
 
+def test_fractions_by_name(make_store: Make) -> None:
+    with oocload.Loader(make_store(), 10, seed=0) as loader:
+        parts = loader.split({"train": 0.8, "validation": 0.2})
+        with parts["train"] as train, parts["validation"] as validation:
+            assert sorted(rows_of(train) + rows_of(validation)) == list(range(1003))
+
+
+def test_labels_that_are_no_text(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 stay apart."""
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["x"], file["y"] = np.arange(40), np.array([b"\xff", b"\xfe"] * 20, "S1")
+    with oocload.Loader(tmp_path / "b.h5", 4, x=["x"], y="x", balanced="y", seed=0) as loader:
+        assert all((np.bincount(x % 2) == 2).all() for _, x in loader)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (
+            lambda x: x.split(0.8, 0.2, ids="name"),
+            "ids must go with lists of identifiers, got ids='name' with fractions",
+        ),
+        (lambda x: x.split([1], stratify="label"), "stratify must go with fractions, got stratify='label' with lists"),
+        (lambda x: x.split([1], by="rows"), "by must go with fractions, got by='rows' with lists of rows"),
+        (lambda x: x.split(0.8, 0.2, by="blocks", stratify="label"), "by must not be 'blocks' where stratify is given"),
+        (lambda x: x.split([0.8, 0.2]), r"part 0 must be a list of row numbers, .* give fractions one by one"),
+        (lambda x: x.split({"a": "patient-1"}, ids="name"), "parts must be fractions, or lists of rows, or one dict"),
+        (
+            lambda x: x.split({"a": ["patient-1"] * 2}, ids="name"),
+            "part 'a': ids must differ, and 'patient-1' comes more",
+        ),
         (lambda x: x.split(0.8, 0.3), r"fractions must not exceed 1 together, got 0\.8 \+ 0\.3 = 1\.1"),
         (lambda x: x.split(0.5, 0.5, by="chunks"), "by must be 'blocks' or 'rows', got 'chunks'"),
         (
             lambda x: x.split(0.9, 0.1, stratify="y"),
-            "of which every class has a row for each of the 2 parts, and class",
+            "of which every class has a row for each of the 2 parts, and class 0 of 'y'",
         ),
         (lambda x: x.split(0.9, 0.1, stratify="x"), r"stratify must be a field of one value for each of the 600 rows"),
         (lambda x: x.split(), "split must name at least one part, got none"),

@@ -5,12 +5,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import oocload
-from oocload.errors import MemoryCeilingError, StateError
+from oocload.errors import InvalidArgumentError, MemoryCeilingError, StateError
 
 Make = Callable[..., Path]
 
@@ -157,3 +158,51 @@ def test_golden_stream(make_store: Make) -> None:
             [4, 2, 11, 3, 19, 10],
             [0, 1],
         ]
+
+
+def test_a_batch_whose_transform_fails_was_not_delivered(make_store: Make) -> None:
+    calls = []
+
+    def transform(batch: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise ValueError("no")
+        return batch
+
+    with oocload.Loader(make_store(), 40, seed=0, transform=transform) as loader:
+        with pytest.raises(ValueError, match="no"):
+            list(loader)
+        assert loader.state_dict()["batch"] == 2
+
+
+def test_an_iteration_of_before_moves_nothing(make_store: Make) -> None:
+    with oocload.Loader(make_store(), 40, seed=0) as loader:
+        old = iter(loader)
+        next(old)
+        loader.load_state_dict(loader.state_dict(epoch=4, batch=9))
+        next(old)
+        assert (loader.state_dict()["epoch"], loader.state_dict()["batch"]) == (4, 9)
+        next(iter(loader))
+        list(old)
+        assert (loader.state_dict()["epoch"], loader.state_dict()["batch"]) == (4, 10)
+
+
+def test_numpy_integers_in_a_state(make_store: Make) -> None:
+    with oocload.Loader(make_store(), 40, seed=0, shuffle=oocload.Shuffle(window_rows=np.int64(100))) as loader:
+        state = loader.state_dict(epoch=np.int64(2), batch=np.int32(3))
+        loader.load_state_dict({**state, "epoch": np.int64(2), "batch": np.int32(3)})
+        assert json.loads(json.dumps(loader.state_dict())) == state
+
+
+@pytest.mark.parametrize(
+    ("position", "message"),
+    [
+        ({"epoch": 1}, "epoch and batch must be given together, got 1 and None"),
+        ({"epoch": 0, "batch": 27}, "batch must be from 0 to 26, got 27"),
+        ({"epoch": -1, "batch": 2}, "epoch must be a whole number of at least 0, got -1"),
+    ],
+)
+def test_state_of_no_position(make_store: Make, position: dict[str, int], message: str) -> None:
+    with oocload.Loader(make_store(), 40, seed=0) as loader:
+        with pytest.raises(InvalidArgumentError, match=message):
+            loader.state_dict(**position)

@@ -166,6 +166,22 @@ def test_streams_give_the_same_global_batches_to_any_number_of_ranks(
             assert ceil(n_rows / streams) * streams - n_rows == sum(seen.values()) - len(seen) or uneven == "drop"
 
 
+def test_rows_of_a_dropped_batch_have_room() -> None:
+    """One window of several streams, where each stream has rows of a batch that is not delivered."""
+    for n_rows, block_rows, part, streams in ((2300, 600, 800, 2), (1003, 100, 8, 4), (50, 50, 7, 3)):
+        share = Share(streams=streams)
+        o = planned(BlockGrid(n_rows, block_rows), part * streams, 9, drop_last=True, share=share)
+        assert o.n_windows <= 2
+        plan = o.plan(0)
+        assert all(plan.slab(n).n_places <= o.slab_rows for n in range(plan.n_slabs))
+        assert order_of(plan) == order_by_hand(o, 0)
+
+
+def test_a_slab_without_rows_of_its_own() -> None:
+    o = planned(BlockGrid(9, 4), 2, 1, seed=1)
+    assert sorted(order_of(o.plan(0))) == list(range(9))
+
+
 def test_golden_batches() -> None:
     """The order is a promise: a change here breaks every saved state."""
     o = planned(BlockGrid(23, 4), 7, 3, seed=42)

@@ -93,3 +93,17 @@ def test_uneven_as_an_error() -> None:
 def test_ranks_must_divide_the_streams() -> None:
     with pytest.raises(InvalidArgumentError, match="world_size must divide the 8 streams of the shuffle, got 3; use"):
         Share(0, 3, streams=8)
+
+
+@pytest.mark.parametrize("uneven", ["drop", "pad"])
+@pytest.mark.parametrize(("n_rows", "block_rows"), [(10, 10), (43, 8)])
+def test_other_rows_are_left_out_or_repeated_each_epoch(uneven: Uneven, n_rows: int, block_rows: int) -> None:
+    counts = np.zeros(n_rows)
+    n_epochs = 400
+    for epoch in range(n_epochs):
+        for rank in range(4):
+            plan = planned(BlockGrid(n_rows, block_rows), 1, 2, share=Share(rank, 4, uneven)).plan(epoch)
+            for i in range(plan.n_batches):
+                counts[plan.batch_rows(i)] += 1
+    each = 4 * Share(0, 4, uneven).n_rows(n_rows) / n_rows
+    assert np.abs(counts / n_epochs - each).max() < 0.12
