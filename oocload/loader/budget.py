@@ -14,6 +14,7 @@ from oocload.errors import MemoryCeilingError
 from oocload.units import format_bytes
 
 _MAX_DEFAULT_CEILING = 2 * 2**30
+_LEAST_CHECKED_NBYTES = 16 * 2**20
 _THREADS_ALLOWED_FOR = 4  # when the window is chosen, whatever the machine has
 
 
@@ -196,6 +197,16 @@ def fit(costs: Costs, ceiling: int | None, wish: Wish, n_threads: int) -> tuple[
         f"got {format_bytes(ceiling)}; raise memory=, lower batch_size or the window, or run oocload convert to a "
         "store with smaller chunks"
     )
+
+
+def check_blocks(n_bytes: int, ceiling: int | None) -> None:
+    """Refuse a store of so many blocks that their order alone takes more than the ceiling, before it is made."""
+    most = available_memory() if ceiling is None else ceiling
+    if n_bytes > max(most, _LEAST_CHECKED_NBYTES):
+        raise MemoryCeilingError(
+            f"memory must be at least {n_bytes} bytes ({format_bytes(n_bytes)}) for the order of this store's blocks "
+            f"alone, got {format_bytes(most)}; run oocload convert to a store with larger chunks"
+        )
 
 
 def _smallest(costs: Costs, wish: Wish) -> int:

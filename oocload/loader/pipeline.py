@@ -55,6 +55,7 @@ class Resources:
     condition: threading.Condition
     n_threads: int
     scratches: deque[Scratch] = field(default_factory=deque)  # of threads that ended; a fresh one costs page faults
+    n_pipelines: int = 0
     warned_kept: bool = False
 
     def take_scratch(self) -> Scratch:
@@ -101,6 +102,8 @@ class Pipeline:
     def __init__(self, resources: Resources, source: Iterator[tuple[Plan, int]], ahead: int = 1000) -> None:
         self._shared = _Shared(resources, source, ahead)
         self._pid = os.getpid()
+        self._counted = True
+        resources.n_pipelines += 1
         self._threads = [
             _Worker(target=_work, args=(self._shared,), name=f"oocload-{i}", daemon=True)
             for i in range(resources.n_threads)
@@ -155,6 +158,8 @@ class Pipeline:
             return True  # the threads stayed in the parent, and the lock may be held by one of them for ever
         may_wait = not _is_owned(condition) and not isinstance(threading.current_thread(), _Worker)
         with condition:
+            s.resources.n_pipelines -= self._counted
+            self._counted = False
             s.closed = True
             s.tasks.clear()
             s.jobs.clear()
@@ -175,8 +180,8 @@ class Pipeline:
             s.resources.condition.wait()
             return
         pool, budget = s.resources.pool, s.resources.budget
-        if budget.held + pool.slab_nbytes <= budget.ceiling:
-            s.beyond = True
+        if s.resources.n_pipelines > 1 and budget.held + pool.slab_nbytes <= budget.ceiling:
+            s.beyond = True  # a batch asked for by its number, in the middle of an iteration
             s.resources.condition.notify_all()
             return
         left = deadline - time.monotonic()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from oocload.chunks.read import FieldReader, open_reader
 from oocload.errors import InvalidArgumentError, ReadAmplificationWarning, ShuffleQualityWarning
 from oocload.layout import FieldLayout
-from oocload.loader.budget import Budget, Costs, Fit, Wish, fit
+from oocload.loader.budget import Budget, Costs, Fit, Wish, check_blocks, fit
 from oocload.loader.labels import warn_of_runs
 from oocload.loader.options import Setup
 from oocload.loader.pipeline import Pipeline, Resources
@@ -39,6 +39,7 @@ from oocload.units import format_bytes
 
 _UNSHUFFLED_WINDOW_NBYTES = 32 * 2**20
 _WARN_AMPLIFICATION = 1.2
+_BLOCK_NBYTES = 3 * 8  # where it begins and ends, and how many of its rows are taken
 
 
 class Runtime:
@@ -125,6 +126,7 @@ def settle(store: Store, setup: Setup) -> Runtime:
     grid, resident = lay_blocks(
         setup.store_rows, {name: FieldRows(f.row_nbytes, f.segments) for name, f in fields.items()}
     )
+    check_blocks(_order_nbytes(grid.n_blocks, bool(setup.shuffle)), setup.ceiling)
     selection = setup.selection or Selection.of_grid(grid)
     most = setup.share.n_rows(selection.n_rows)
     if setup.batch_size > most and setup.balance is None:
@@ -221,8 +223,7 @@ def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader
         for buffer, n_bytes in () if name in resident else reader.scratch_needs.items():
             needs[buffer] = max(needs.get(buffer, 0), n_bytes)
     held = sum(setup.fields[n].nbytes if n in resident else r.held_nbytes for n, r in readers.items())
-    # The order of visits, and what making it takes; while one epoch ends, the next begins.
-    order = (2 * PLAN_NBYTES + WORKSPACE_NBYTES) * options.pool.most_visits
+    order = _order_nbytes(options.pool.most_visits, options.shuffle)
 
     def at(blocks: int) -> PlanOptions:
         return replace(options, window_blocks=blocks)
@@ -242,6 +243,11 @@ def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader
         shuffle=shuffle,
         dealt=lambda blocks: at(blocks).dealt,
     )
+
+
+def _order_nbytes(n_visits: int, shuffle: bool) -> int:
+    """Return the bytes of the blocks and their order, and what making it takes; one epoch ends as the next begins."""
+    return (_BLOCK_NBYTES + 2 * PLAN_NBYTES + WORKSPACE_NBYTES * shuffle) * n_visits
 
 
 def chosen_nbytes(setup: Setup, options: PlanOptions) -> int:

@@ -81,7 +81,7 @@ class Classes:
     @property
     def held_nbytes(self) -> int:
         """Bytes of the codes, of the blocks of each class while an epoch is planned, and for looking rows up."""
-        looked_up = 12 * 8 * max(_SLICE_ROWS, self.selection.most_rows(1))
+        looked_up = 12 * 8 * max(_SLICE_ROWS, self.selection.most_rows)
         return int(self.codes.nbytes + 5 * 8 * len(self.groups) + looked_up)
 
     def of_class(self, number: int) -> slice:

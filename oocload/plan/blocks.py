@@ -117,14 +117,6 @@ class BlockGrid:
         starts = origin[span] + (blocks - first[span]) * height[span]
         return np.maximum(starts, start[span]), np.minimum(starts + height[span], stop[span])
 
-    def most_rows(self, n_blocks: int) -> int:
-        """Return the rows that any ``n_blocks`` blocks have at most."""
-        total, left = 0, n_blocks
-        for span in sorted(self.spans, key=lambda s: -s.block_rows):
-            taken = min(left, span.n_blocks)
-            total, left = total + taken * span.block_rows, left - taken
-        return min(self.n_rows, total)
-
     @cached_property
     def _table(self) -> NDArray[np.int64]:
         """The number of each span's first block, its start, stop, height and origin."""

@@ -34,7 +34,7 @@ from oocload.plan.windows import Plan, Reading, SlabPlan
 
 _WINDOW_BITS = 40  # of the number that tells one stream's window from another's
 
-PLAN_NBYTES = 8 * 8  # per visit of an epoch, while its plan is held
+PLAN_NBYTES = 4 * 8  # per visit of an epoch, while its plan is held
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class PlanOptions:
 
     @property
     def window_rows(self) -> int:
-        """Rows of one stream's window; its last block may go beyond."""
+        """Most rows of one stream's window; its last block may go beyond."""
         return self.window_blocks * self.pool.block_rows
 
     @property
@@ -127,19 +127,19 @@ class PlanOptions:
             return self.n_rows if n_streams == 1 else -(-self.stream_rows // part) * self.batch_rows
         if n_streams == 1:
             own = min(self.stream_rows, self._most_own)
-            return own if self._even and self.window_rows % ((1 + self.dealt) * part) == 0 else own + part - 1
-        return n_streams * (self._most_own + self.pool.most_rows(1) + 2 * part)
+            return own if self._even and self.pool.block_rows % ((1 + self.dealt) * part) == 0 else own + part - 1
+        return n_streams * (self._most_own + self.pool.most_rows + 2 * part)
 
     @property
     def _most_own(self) -> int:
         """Rows that are read for the largest slab, of one stream; windows may begin early by a block less a row."""
         if self.pool.regular and self.share.n_streams == 1:
-            return self.window_rows + (self.dealt and not (self._even and self.window_rows % 2 == 0))
-        return self.window_rows + self.pool.most_rows(1)
+            return self.window_rows + (self.dealt and not (self._even and self.pool.block_rows % 2 == 0))
+        return self.window_rows + self.pool.most_rows
 
     @property
     def _even(self) -> bool:
-        """Whether all windows but the last have equally many rows."""
+        """Whether all windows consist of whole blocks of equally many rows."""
         return self.share.n_streams == 1 and self.pool.regular and self.pool.n_rows % self.pool.block_rows == 0
 
     def plan(self, epoch: int) -> Plan:
@@ -154,7 +154,7 @@ class _Stream:
         self.visits = visits
         self.number = number
         self.cum = np.concatenate([[0], np.cumsum(visits.counts)])
-        starts = np.arange(options.n_windows) * options.window_rows
+        starts = np.arange(options.n_windows) * options.stream_rows // options.n_windows  # all about equally large
         self.firsts = np.append(np.searchsorted(self.cum[:-1], starts, side="right") - 1, len(visits.groups))
         borders = self.cum[self.firsts]
         self._dealt = options.dealt

@@ -90,14 +90,11 @@ def epoch_entropy(batch_rows: int, window_blocks: int, n_blocks: int, deal: bool
     those of one.
     """
     n_windows = -(-n_blocks // window_blocks)
-    last = n_blocks - (n_windows - 1) * window_blocks
-    slabs: list[tuple[int, float]]
+    window = n_blocks / n_windows
     if not deal or n_windows == 1:
-        slabs = [(window_blocks, (n_windows - 1) * window_blocks), (last, last)]
-    else:
-        slabs = [(window_blocks, window_blocks / 2), (2 * window_blocks, (n_windows - 2) * window_blocks)]
-        slabs += [(window_blocks + last, (window_blocks + last) / 2), (last, last / 2)]
-    return sum(share * relative_entropy(batch_rows, mixed, n_blocks) for mixed, share in slabs if share) / n_blocks
+        return relative_entropy(batch_rows, round(window), n_blocks)
+    alone, both = (relative_entropy(batch_rows, round(n * window), n_blocks) for n in (1, 2))
+    return (alone + (n_windows - 1) * both) / n_windows
 
 
 def default_window_blocks(n_blocks: int, block_rows: int, row_nbytes: int, batch_rows: int, deal: bool = True) -> int:

@@ -98,9 +98,10 @@ class Draws:
         """Bytes per row of a window while its `Cover` is held."""
         return 8 * 8
 
-    def most_rows(self, n_visits: int) -> int:
-        """Return the rows that any ``n_visits`` visits take at most."""
-        return min(self.n_rows, n_visits * self._visit_rows)
+    @property
+    def most_rows(self) -> int:
+        """Rows that a visit takes at most."""
+        return min(self.n_rows, self._visit_rows)
 
     def visits(self, epoch: int) -> Visits:
         """Return the visits of an epoch, in the order of the store."""

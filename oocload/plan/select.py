@@ -55,7 +55,6 @@ class Selection:
         self.counts = stops - starts if counts is None else counts
         self.whole = whole
         self._bits = bits
-        self._first_byte = np.concatenate([[0], np.cumsum((stops - starts + 7) // 8)])
 
     @classmethod
     def of_grid(cls, grid: BlockGrid) -> Selection:
@@ -110,6 +109,11 @@ class Selection:
             return cls(starts, stops)
         return cls(starts, stops, counts, np.concatenate([p._all_bits() for p in pieces]))
 
+    @cached_property
+    def _first_byte(self) -> NDArray[np.int64]:
+        """Where the bits of each group begin, and where the last ones end."""
+        return np.concatenate([[0], np.cumsum((self.stops - self.starts + 7) // 8)])
+
     @property
     def n_groups(self) -> int:
         """Number of blocks that hold selected rows."""
@@ -157,13 +161,9 @@ class Selection:
         return digest.hexdigest()[:16]
 
     @cached_property
-    def _tallest(self) -> NDArray[np.int64]:
-        """Rows of the tallest group, of the two tallest, and so on."""
-        return np.cumsum(np.sort(self.counts)[::-1])
-
-    def most_rows(self, n_visits: int) -> int:
-        """Return the rows that any ``n_visits`` groups have at most."""
-        return int(self._tallest[min(n_visits, self.n_groups) - 1])
+    def most_rows(self) -> int:
+        """Rows of the tallest group."""
+        return int(self.counts.max())
 
     def visits(self, epoch: int) -> Visits:
         """Return one visit of each group; the same in every epoch."""

@@ -100,8 +100,9 @@ class Pool(Protocol):
         """Bytes per row of a window while its `Cover` is held."""
         ...
 
-    def most_rows(self, n_visits: int) -> int:
-        """Return the rows that any ``n_visits`` visits take at most."""
+    @property
+    def most_rows(self) -> int:
+        """Rows that a visit takes at most."""
         ...
 
     def visits(self, epoch: int) -> Visits:

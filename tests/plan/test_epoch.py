@@ -127,7 +127,7 @@ def test_half_of_each_block_goes_to_the_next_slab(window_blocks: int, seed: int)
     rows = [*plan.reading(0, late_only=True).rows(), *plan.reading(1).only(late=False).rows()]
     assert len(rows) == plan.slab(1).n_own
     n_blocks = Counter(row // 20 for row in rows)
-    assert len(n_blocks) == 2 * window_blocks
+    assert len(n_blocks) == len(plan.reading(0).starts) + len(plan.reading(1).starts) >= 2 * window_blocks - 2
     assert set(n_blocks.values()) == {10}
 
 
@@ -182,6 +182,16 @@ def test_a_slab_without_rows_of_its_own() -> None:
     assert sorted(order_of(o.plan(0))) == list(range(9))
 
 
+def test_the_last_window_is_as_large_as_the_others() -> None:
+    """A small one would end every epoch with batches of few blocks."""
+    for n_blocks, window_blocks in ((125, 41), (13, 4), (10, 9), (7, 3)):
+        o = planned(BlockGrid(n_blocks * 64, 64), 64, window_blocks)
+        sizes = [len(o.plan(0).reading(w).starts) for w in range(o.n_windows)]
+        assert sum(sizes) == n_blocks
+        assert max(sizes) <= window_blocks
+        assert max(sizes) - min(sizes) <= 1
+
+
 def test_golden_batches() -> None:
     """The order is a promise: a change here breaks every saved state."""
     o = planned(BlockGrid(23, 4), 7, 3, seed=42)
@@ -195,14 +205,10 @@ def test_golden_batches() -> None:
 
 def test_golden_batches_of_streams() -> None:
     o = planned(BlockGrid(24, 4), 4, 1, seed=42, share=Share(0, 2, streams=4))
-    assert [o.plan(0).batch_rows(i).tolist() for i in range(3)] == [
-        [11, 10, 6, 23],
-        [4, 9, 7, 22],
-        [8, 5, 20, 21],
-    ]
+    assert [o.plan(0).batch_rows(i).tolist() for i in range(3)] == [[4, 11, 6, 23], [10, 5, 7, 22], [8, 9, 20, 21]]
 
 
 def test_golden_batches_of_a_selection() -> None:
     grid = BlockGrid(23, 4)
     o = planned(grid, 4, 2, seed=42, pool=Selection.of_rows(grid, np.arange(1, 23, 2)))
-    assert [o.plan(0).batch_rows(i).tolist() for i in range(3)] == [[5, 11, 21, 7], [9, 17, 1, 19], [15, 13, 3]]
+    assert [o.plan(0).batch_rows(i).tolist() for i in range(3)] == [[11, 21, 5, 9], [17, 1, 7, 19], [15, 13, 3]]
