@@ -81,14 +81,16 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
     def _begin(self, ticket: Ticket) -> None:
         """Begin a pass: the same again, where the one before ended, or at the next epoch if that was abandoned.
 
-        A pass has as many batches as an epoch, and is one, unless a state was loaded in the middle of it.
+        A pass has as many batches as an epoch, and is one, unless a state was loaded in the middle of it; only then is
+        more read ahead than it has.
         """
         if self._batches is not None:
             self._batches.close()
         state = self._start if ticket.rewound else self._following or self.loader.begin_state()
         self.loader.load_state_dict(state)
         self._pass, self._start, self._following = ticket.n_pass, state, None
-        self._batches = cast("Generator[Batch]", self.loader.forever())
+        batches = self.loader.forever() if state["batch"] else iter(self.loader)
+        self._batches = cast("Generator[Batch]", batches)
 
 
 def to_keras(loader: BatchSource) -> KerasDataset:

@@ -133,14 +133,19 @@ class PlanOptions:
     @property
     def _most_own(self) -> int:
         """Rows that are read for the largest slab, of one stream; windows may begin early by a block less a row."""
-        if self.pool.regular and self.share.n_streams == 1:
+        if self.regular:
             return self.window_rows + (self.dealt and not (self._even and self.pool.block_rows % 2 == 0))
         return self.window_rows + self.pool.most_rows
 
     @property
+    def regular(self) -> bool:
+        """Whether all blocks are whole and, but for one that may be lower, of equally many rows."""
+        return self.pool.regular and self.share.n_streams == 1
+
+    @property
     def _even(self) -> bool:
-        """Whether all windows consist of whole blocks of equally many rows."""
-        return self.share.n_streams == 1 and self.pool.regular and self.pool.n_rows % self.pool.block_rows == 0
+        """Whether all blocks are of equally many rows."""
+        return self.regular and self.pool.n_rows % self.pool.block_rows == 0
 
     def plan(self, epoch: int) -> Plan:
         """Return the order of an epoch."""
@@ -154,8 +159,12 @@ class _Stream:
         self.visits = visits
         self.number = number
         self.cum = np.concatenate([[0], np.cumsum(visits.counts)])
-        starts = np.arange(options.n_windows) * options.stream_rows // options.n_windows  # all about equally large
-        self.firsts = np.append(np.searchsorted(self.cum[:-1], starts, side="right") - 1, len(visits.groups))
+        n_windows, n_visits = options.n_windows, len(visits.groups)
+        if options.regular:
+            self.firsts = np.arange(n_windows + 1) * n_visits // n_windows  # all of equally many blocks
+        else:
+            starts = np.arange(n_windows) * options.stream_rows // n_windows  # all of about equally many rows
+            self.firsts = np.append(np.searchsorted(self.cum[:-1], starts, side="right") - 1, n_visits)
         borders = self.cum[self.firsts]
         self._dealt = options.dealt
         if not self._dealt:

@@ -192,6 +192,21 @@ def test_the_last_window_is_as_large_as_the_others() -> None:
         assert max(sizes) - min(sizes) <= 1
 
 
+@given(data=st.data(), n_rows=st.integers(2, 200), seed=st.integers(0, 9), deal=st.booleans())
+def test_windows_of_whole_blocks_have_no_more_than_asked_for(
+    data: st.DataObject, n_rows: int, seed: int, deal: bool
+) -> None:
+    """Also where the last block is lower, and comes anywhere."""
+    block_rows = data.draw(st.integers(1, n_rows))
+    window_blocks = data.draw(st.integers(1, 8))
+    batch_rows = data.draw(st.integers(1, n_rows))
+    o = planned(BlockGrid(n_rows, block_rows), batch_rows, window_blocks, seed=seed, deal=deal)
+    plan = o.plan(0)
+    assert all(1 <= len(plan.reading(w).starts) <= window_blocks for w in range(plan.n_windows))
+    assert all(plan.slab(n).n_places <= o.slab_rows for n in range(plan.n_slabs))
+    assert o.slab_rows <= window_blocks * block_rows + batch_rows
+
+
 def test_golden_batches() -> None:
     """The order is a promise: a change here breaks every saved state."""
     o = planned(BlockGrid(23, 4), 7, 3, seed=42)
