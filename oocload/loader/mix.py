@@ -17,7 +17,7 @@ from oocload.layout import FieldLayout
 from oocload.loader.batch import Batch, BatchForm
 from oocload.loader.budget import Budget
 from oocload.loader.loader import Loader
-from oocload.loader.options import whole_number
+from oocload.loader.options import check_transform, whole_number
 from oocload.loader.slabs import SlabPool, carve, slab_nbytes
 from oocload.loader.source import BatchSource
 from oocload.loader.stats import Stats
@@ -107,8 +107,7 @@ class Mix(BatchSource):
         if by not in get_args(MixBy):
             raise InvalidArgumentError(f"by must be 'rows' or 'batches', got {by!r}")
         check_until(until)
-        if transform is not None and not callable(transform):
-            raise InvalidArgumentError(f"transform must be a function of one batch, got {transform!r}")
+        check_transform(transform)
         if batch_size is not None and by == "batches":
             raise InvalidArgumentError("batch_size must not be given where by='batches': batches are the loaders' own")
         first = self._loaders[0]

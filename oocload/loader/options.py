@@ -101,13 +101,23 @@ def check_share(rank: Any, world_size: Any, uneven: Uneven, shuffle: bool | Shuf
     share = Share(rank, world_size, uneven, shuffle.streams if isinstance(shuffle, Shuffle) else None)
     if batch_size % len(share.own):
         n_streams = len(share.own)
-        below = batch_size // n_streams * n_streams
-        either = f"{below} or {below + n_streams}" if below else f"{n_streams}"
         raise InvalidArgumentError(
             f"batch_size must be a multiple of the {n_streams} streams of each rank ({share.n_streams} streams, "
-            f"{world_size} ranks), got {batch_size}; use {either}"
+            f"{world_size} ranks), got {batch_size}; use {multiples_near(batch_size, n_streams)}"
         )
     return share
+
+
+def multiples_near(value: int, step: int) -> str:
+    """Return the multiples of a step on both sides of a number that is none, for errors."""
+    below = value // step * step
+    return f"{below} or {below + step}" if below else f"{step}"
+
+
+def check_transform(transform: Any) -> None:
+    """Refuse what cannot be called with a batch."""
+    if transform is not None and not callable(transform):
+        raise InvalidArgumentError(f"transform must be a function of one batch, got {transform!r}")
 
 
 def check_flags(shuffle: Any, drop_last: Any, transform: Any) -> None:
@@ -116,8 +126,7 @@ def check_flags(shuffle: Any, drop_last: Any, transform: Any) -> None:
         raise InvalidArgumentError(f"shuffle must be True, False or an oocload.Shuffle, got {shuffle!r}")
     if not isinstance(drop_last, bool):
         raise InvalidArgumentError(f"drop_last must be True or False, got {drop_last!r}")
-    if transform is not None and not callable(transform):
-        raise InvalidArgumentError(f"transform must be a function of one batch, got {transform!r}")
+    check_transform(transform)
 
 
 def check_sampling(shuffle: bool | Shuffle, weights: Any, balanced: Any) -> None:

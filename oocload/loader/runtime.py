@@ -14,7 +14,7 @@ from oocload.errors import InvalidArgumentError, ReadAmplificationWarning, Shuff
 from oocload.layout import FieldLayout
 from oocload.loader.budget import Budget, Costs, Fit, Wish, check_blocks, fit
 from oocload.loader.labels import warn_of_runs
-from oocload.loader.options import Setup
+from oocload.loader.options import Setup, multiples_near
 from oocload.loader.pipeline import Pipeline, Resources
 from oocload.loader.slabs import SlabPool, slab_nbytes
 from oocload.loader.stats import Stats
@@ -169,11 +169,10 @@ def _plan_options(setup: Setup, grid: BlockGrid, selection: Selection) -> PlanOp
     classes = Classes(selection, s.balance.codes, s.balance.labels, s.balance.field)
     parts = len(s.share.own) * classes.n_classes
     if s.batch_size % parts:
-        below, streams = s.batch_size // parts * parts, f" and {len(s.share.own)} streams" * (len(s.share.own) > 1)
-        either = f"{below} or {below + parts}" if below else f"{parts}"
+        streams = f" and {len(s.share.own)} streams" if len(s.share.own) > 1 else ""
         raise InvalidArgumentError(
             f"batch_size must be a multiple of the {classes.n_classes} classes of {s.balance.field!r}{streams}, got "
-            f"{s.batch_size}; use {either}"
+            f"{s.batch_size}; use {multiples_near(s.batch_size, parts)}"
         )
     names = ("grid", "pool", "batch_rows", "window_blocks", "shuffle", "seed", "drop_last", "share")
     return BalancedOptions(**{name: getattr(plain, name) for name in names}, classes=classes)
@@ -183,7 +182,7 @@ def _may_deal(setup: Setup, resident: frozenset[str]) -> bool:
     """Whether rows of a block may go to two slabs.
 
     Where nothing is decoded whole, blocks are as small as one likes, and halves of them would only cost: 0.65 to 0.8
-    of the speed (benchmarks/shuffle_quality.py).
+    of the speed (benchmarks/README.md, granularity).
     """
     rigid = any(s.height for name, f in setup.fields.items() if name not in resident for s in f.segments)
     return rigid and setup.balance is None

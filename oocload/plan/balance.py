@@ -26,7 +26,7 @@ from oocload.errors import InvalidArgumentError
 from oocload.plan.epoch import PlanOptions
 from oocload.plan.select import Selection
 from oocload.plan.shuffle import BATCHES, BLOCKS, CLASSES, ROWS, USES, permutation, random_keys, random_words
-from oocload.plan.visits import Cover, Visits, firsts
+from oocload.plan.visits import cover_of, firsts
 from oocload.plan.windows import Plan, Reading, SlabPlan
 
 _PASS_BITS = 24
@@ -197,25 +197,11 @@ class BalancedPlan(Plan):
     """
 
     def __init__(self, options: BalancedOptions, epoch: int) -> None:
-        super().__init__(epoch, options.batch_rows, indexed=True)
+        super().__init__(epoch, options)
         self.options = options
         self._uses: dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        self._ranks: dict[int, NDArray[np.int64]] = {}  # of the pass asked for last
         self._last: tuple[int, _Window] | None = None
-
-    @property
-    def n_batches(self) -> int:
-        """Batches of the epoch."""
-        return self.options.n_batches
-
-    @property
-    def n_windows(self) -> int:
-        """Windows of the epoch."""
-        return self.options.n_windows
-
-    @property
-    def n_slabs(self) -> int:
-        """Slabs of the epoch."""
-        return self.options.n_windows
 
     def first_slab(self, batch: int) -> int:
         """Return the slab that holds a batch."""
@@ -280,12 +266,9 @@ class BalancedPlan(Plan):
         order = np.argsort(rows, kind="stable")
         rows, places = rows[order], places[order]
         group = np.searchsorted(self.options.classes.selection.starts, rows, side="right")
-        first = np.flatnonzero(np.diff(group, prepend=-1))
-        counts = np.diff(first, append=len(rows))
-        starts, stops = rows[first], rows[first + counts - 1] + 1
-        picks = rows + np.repeat(firsts(stops - starts) - starts, counts)
-        ends = first + counts
-        return _Window(Reading(starts, stops, picks, ends, ends, np.zeros(len(ends), bool)), places)
+        cover, counts = cover_of(rows, group)
+        ends = np.cumsum(counts)
+        return _Window(Reading(*cover, ends, ends, np.zeros(len(ends), bool)), places)
 
     def _takes(self, number: int, first: int, last: int) -> _Takes:
         """Return what is taken of a class at positions ``first`` to ``last`` of its rows in this epoch."""
@@ -329,10 +312,6 @@ class BalancedPlan(Plan):
     def _passes(self) -> NDArray[np.int64]:
         return self.options.passes()
 
-    @cached_property
-    def _ranks(self) -> dict[int, NDArray[np.int64]]:
-        return {}
-
     def _block_ranks(self, n_pass: int) -> NDArray[np.int64]:
         """Return when each block's turn is in a pass: the same for all classes."""
         if n_pass not in self._ranks:
@@ -354,7 +333,7 @@ class BalancedPlan(Plan):
         for some in self._slices(group, n_pass):
             groups, of = np.unique(group[some], return_inverse=True)
             counts = o.classes.selection.counts[groups]
-            rows = _cover(o.classes.selection, groups, counts).rows()
+            rows = o.classes.selection.cover_all(groups).rows()
             cell = np.repeat(np.arange(len(groups)), counts) * n_classes + o.classes.codes[rows]
             keys = random_keys(rows, o.seed, self.epoch, USES, int(n_pass[some[0]]))
             order = np.lexsort((keys, cell))
@@ -375,7 +354,3 @@ class BalancedPlan(Plan):
         slice_of = np.cumsum(n_rows) // _SLICE_ROWS
         borders = np.flatnonzero(new_pass | (np.diff(slice_of, prepend=slice_of[:1]) != 0))
         return np.split(order, borders[borders > 0])
-
-
-def _cover(selection: Selection, groups: NDArray[np.int64], counts: NDArray[np.int64]) -> Cover:
-    return selection.cover(0, 0, Visits(groups, np.zeros_like(groups), counts))

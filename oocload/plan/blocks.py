@@ -88,11 +88,6 @@ class BlockGrid:
         return sum(s.n_blocks for s in self.spans)
 
     @property
-    def mean_rows(self) -> int:
-        """Rows of an ordinary block."""
-        return self.block_rows if not self.more else -(-self.n_rows // self.n_blocks)
-
-    @property
     def even(self) -> bool:
         """Whether all blocks are of one height."""
         return not self.more and self.n_rows % self.block_rows == 0

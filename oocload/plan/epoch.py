@@ -180,6 +180,14 @@ class _Stream:
         """Return which visits a window has."""
         return slice(int(self.firsts[window]), int(self.firsts[window + 1]))
 
+    def index(self, number: int) -> int:
+        """Return the number that tells a window or slab of this stream from those of others."""
+        return self.number << _WINDOW_BITS | number
+
+    def n_late(self, slab: int) -> int:
+        """Return how many rows of a slab the window before brings."""
+        return int(self.late[slab - 1]) if slab else 0
+
     def early_counts(self, which: slice) -> NDArray[np.int64]:
         """Return how many rows of each visit go to the window's own slab: a half, over all."""
         cum = self.cum[which.start : which.stop + 1]
@@ -204,23 +212,8 @@ class EpochPlan(Plan):
     """
 
     def __init__(self, options: PlanOptions, epoch: int) -> None:
-        super().__init__(epoch, options.batch_rows, options.indexed)
+        super().__init__(epoch, options)
         self.options = options
-
-    @property
-    def n_batches(self) -> int:
-        """Batches of the epoch."""
-        return self.options.n_batches
-
-    @property
-    def n_windows(self) -> int:
-        """Windows of the epoch."""
-        return self.options.n_windows
-
-    @property
-    def n_slabs(self) -> int:
-        """Slabs of the epoch, some of which may be empty."""
-        return self.n_windows + self.options.dealt
 
     @cached_property
     def _streams(self) -> list[_Stream]:
@@ -286,7 +279,7 @@ class EpochPlan(Plan):
             n_rows=n_rows,
             n_places=max(0, n_places),
             n_own=int((ends - before).sum()),
-            n_late=sum(int(s.late[number - 1]) for s in self._streams) if number else 0,
+            n_late=sum(s.n_late(number) for s in self._streams),
             head=head,
             head_from=head_from,
         )
@@ -315,7 +308,7 @@ class EpochPlan(Plan):
         for own, (stream, start, count) in enumerate(zip(self._streams, starts, counts, strict=True)):
             places = self._permutation(stream, number, int(count)) if o.shuffle else np.arange(count)
             places = self._place(places + start, own, first)
-            n_late = int(stream.late[number - 1]) if number else 0
+            n_late = stream.n_late(number)
             late.append(places[:n_late])
             early.append(places[n_late:])
         return np.concatenate([*late, *early], out=room)
@@ -323,8 +316,7 @@ class EpochPlan(Plan):
     def _permutation(
         self, stream: _Stream, number: int, n_rows: int, room: NDArray[np.int64] | None = None
     ) -> NDArray[np.int64]:
-        index = stream.number << _WINDOW_BITS | number
-        return permutation(n_rows, self.options.seed, self.epoch, ROWS, index, room)
+        return permutation(n_rows, self.options.seed, self.epoch, ROWS, stream.index(number), room)
 
     def batch_rows(self, batch: int) -> NDArray[np.int64]:
         """Return the store's row numbers of one batch, in order: of each stream the rows at its positions."""
@@ -343,10 +335,9 @@ class EpochPlan(Plan):
         n_rows = int(stream.ends[number]) - before
         places = np.arange(max(start - before, 0), min(stop - before, n_rows))
         if self.options.shuffle:
-            index = stream.number << _WINDOW_BITS | number
-            places = found_at(places, n_rows, self.options.seed, self.epoch, ROWS, index)
+            places = found_at(places, n_rows, self.options.seed, self.epoch, ROWS, stream.index(number))
         rows = np.empty(len(places), np.int64)
-        n_late = int(stream.late[number - 1]) if number else 0
+        n_late = stream.n_late(number)
         late = places < n_late
         if late.any():
             rows[late] = self._reading(stream, number - 1, late_only=True).rows(places[late])
@@ -363,10 +354,9 @@ class EpochPlan(Plan):
         which = stream.window(window)
         visits, early = stream.visits.take(which), stream.early_counts(which)
         late_first = stream.late_first(which)
-        index = stream.number << _WINDOW_BITS | window
         if not len(visits.groups):  # a block that is higher than a window fills several
             return Reading.joined([])
-        cover = self.options.pool.cover(self.epoch, index, visits)
+        cover = self.options.pool.cover(self.epoch, stream.index(window), visits)
         reading = Reading(
             cover.starts, cover.stops, cover.picks, np.cumsum(visits.counts), np.cumsum(early), late_first
         )

@@ -14,6 +14,7 @@ from oocload.plan.epoch import PlanOptions
 from oocload.plan.quality import drawn_entropy, entropy_of_counts, shuffled_entropy
 from oocload.plan.sample import Draws
 from oocload.plan.select import Selection
+from oocload.plan.windows import Plan
 
 _BATCHES = 2048  # of an epoch that are looked at, at most
 _SLABS = 64  # from which they are taken, evenly spaced
@@ -88,7 +89,7 @@ def measure(
 
     """
     plan = options.plan(epoch)
-    numbers = _sample(options, epoch)
+    numbers = _sample(options, plan)
     cum = np.concatenate([[0], np.cumsum(selection.counts)])
     blocks, entropies, label_entropies, places, sources = [], [], [], [], []
     for number in numbers:
@@ -103,7 +104,7 @@ def measure(
         if codes is not None:
             label_entropies.append(entropy_of_counts(np.bincount(codes[rows])))
     draws = options.pool if isinstance(options.pool, Draws) else None
-    batch_rows = len(plan.batch_rows(numbers[0]))
+    batch_rows = len(places[0])  # fewer than in a full batch, where there is none
     if draws is None:
         uniform = shuffled_entropy(batch_rows, selection.counts)
     else:
@@ -128,12 +129,11 @@ def measure(
     return ShuffleQuality(**quality)  # type: ignore[arg-type]
 
 
-def _sample(options: PlanOptions, epoch: int) -> list[int]:
+def _sample(options: PlanOptions, plan: Plan) -> list[int]:
     """Return numbers of batches: all full ones, or some of slabs all over the epoch."""
     n_full = options.n_batches - (options.n_rows < options.n_batches * options.batch_rows)
     if n_full <= _BATCHES:
         return list(range(max(1, n_full)))
-    plan = options.plan(epoch)
     slabs = [plan.slab(n) for n in np.unique(np.linspace(0, plan.n_slabs - 1, _SLABS).astype(int)).tolist()]
     total = sum(slab.n_batches for slab in slabs)
     numbers: list[int] = []

@@ -106,7 +106,7 @@ def default_window_blocks(n_blocks: int, block_rows: int, row_nbytes: int, batch
     most = max(1, MAX_WINDOW_NBYTES // max(1, block_rows * row_nbytes))
     least = smallest_window_blocks(n_blocks, block_rows, batch_rows)
     low, high = least, max(least, min(most, n_blocks))
-    while low < high:  # epoch_entropy grows with the window, but for the last one's size
+    while low < high:  # epoch_entropy grows with the window, in steps
         middle = (low + high) // 2
         if epoch_entropy(batch_rows, middle, n_blocks, deal) >= TARGET_ENTROPY:
             high = middle

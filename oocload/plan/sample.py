@@ -52,7 +52,7 @@ class Draws:
         self._seed = seed
         self._exponent = _exponent(selection, weights)
         masses = [
-            np.add.reduceat(self._integers(rows), firsts(selection.counts[groups]))
+            np.add.reduceat(self.weights_of(rows), firsts(selection.counts[groups]))
             for groups, rows in selection.row_pieces()
         ]
         self._masses = np.concatenate(masses)
@@ -84,10 +84,6 @@ class Draws:
         """The share of each block in all draws."""
         return self._masses / self._total
 
-    def weights_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the weights of some rows, as whole numbers."""
-        return self._integers(rows)
-
     @property
     def most_visits(self) -> int:
         """Visits of an epoch, at most."""
@@ -118,10 +114,9 @@ class Draws:
 
     def cover(self, epoch: int, index: int, visits: Visits) -> Cover:
         """Draw the rows of some visits, and return the ranges to read for them."""
-        zeros = np.zeros_like(visits.groups)
         counts = self.selection.counts[visits.groups]
-        whole = self.selection.cover(epoch, index, Visits(visits.groups, zeros, counts))
-        up_to = np.cumsum(self._integers(whole.rows()))
+        whole = self.selection.cover_all(visits.groups)
+        up_to = np.cumsum(self.weights_of(whole.rows()))
         masses = self._masses[visits.groups]
         base = up_to[np.cumsum(counts) - 1] - masses
         n_draws = visits.counts
@@ -133,7 +128,7 @@ class Draws:
         numbers = np.searchsorted(up_to, drawn, side="right")
         return Cover(whole.starts, whole.stops, numbers if whole.picks is None else whole.picks[numbers])
 
-    def _integers(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def weights_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the weights of some rows as whole numbers; what is above 0 is at least 1."""
         weights = self._weights[rows].astype(np.float64)
         return np.maximum(np.rint(np.ldexp(weights, self._exponent)), weights > 0).astype(np.int64)

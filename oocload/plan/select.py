@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.ranks import cut
-from oocload.plan.visits import Cover, Visits, firsts
+from oocload.plan.visits import Cover, Visits, cover_of, firsts
 
 # Row numbers are listed for about so many rows, or blocks, at a time.
 _PIECE_ROWS = 2**18
@@ -87,15 +87,10 @@ class Selection:
     @classmethod
     def _of_piece(cls, block_stops: NDArray[np.int64], rows: NDArray[np.int64]) -> Selection:
         blocks = np.searchsorted(block_stops, rows, side="right")
-        first = np.flatnonzero(np.diff(blocks, prepend=-1))
-        counts = np.diff(first, append=len(rows))
-        starts, stops = rows[first], rows[first + counts - 1] + 1
-        if (counts == stops - starts).all():
-            return cls(starts, stops)
-        first_bit = 8 * firsts((stops - starts + 7) // 8)
-        flags = np.zeros(int(first_bit[-1]) + 8 * (int(stops[-1] - starts[-1] + 7) // 8), bool)
-        flags[np.repeat(first_bit - starts, counts) + rows] = True
-        return cls(starts, stops, counts, np.packbits(flags))
+        cover, counts = cover_of(rows, blocks)
+        if (counts == cover.stops - cover.starts).all():
+            return cls(cover.starts, cover.stops)
+        return _packed(cover, counts)
 
     @classmethod
     def joined(cls, pieces: Sequence[Selection]) -> Selection:
@@ -187,6 +182,10 @@ class Selection:
             return Cover(starts + lows, starts + lows + heights, None)
         return Cover(starts + lows, starts + lows + heights, picks)
 
+    def cover_all(self, groups: NDArray[np.int64]) -> Cover:
+        """Return the ranges to read for all rows of some groups."""
+        return self.cover(0, 0, Visits(groups, np.zeros_like(groups), self.counts[groups]))
+
     def _offsets(self, visits: Visits) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return how far each row taken lies behind the start of its group, and how many rows each visit takes."""
         assert self._bits is not None
@@ -201,7 +200,7 @@ class Selection:
         return offsets[taken], visits.counts
 
     def row_pieces(self) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-        """Yield (groups, their selected rows in ascending order), some millions of rows at a time."""
+        """Yield (groups, their selected rows in ascending order), some hundred thousand rows at a time."""
         visits, ends = self.visits(0), np.cumsum(self.counts)
         first = 0
         while first < self.n_groups:

@@ -67,6 +67,23 @@ class Cover(NamedTuple):
         return rows if self.picks is None else rows[self.picks]
 
 
+def cover_of(rows: NDArray[np.int64], groups: NDArray[np.int64]) -> tuple[Cover, NDArray[np.int64]]:
+    """Return the tightest ranges over ascending rows, one per group, and how many rows each has.
+
+    Parameters
+    ----------
+    rows
+        Row numbers; one comes twice where it is taken twice.
+    groups
+        A number of the group of each, which ascends too.
+
+    """
+    first = np.flatnonzero(np.diff(groups, prepend=-1))
+    counts = np.diff(first, append=len(rows))
+    starts, stops = rows[first], rows[first + counts - 1] + 1
+    return Cover(starts, stops, rows + np.repeat(firsts(stops - starts) - starts, counts)), counts
+
+
 class Pool(Protocol):
     """The rows that epochs are made of, by group."""
 

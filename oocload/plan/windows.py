@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +137,35 @@ class SlabPlan:
         return self.head.stop - self.head.start if isinstance(self.head, slice) else len(self.head)
 
 
+class OrderOptions(Protocol):
+    """What the options of any order tell of its epochs."""
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a batch."""
+        ...
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of every epoch."""
+        ...
+
+    @property
+    def n_windows(self) -> int:
+        """Windows of every epoch."""
+        ...
+
+    @property
+    def dealt(self) -> bool:
+        """Whether rows of a window go to two slabs."""
+        ...
+
+    @property
+    def indexed(self) -> bool:
+        """Whether rows go to other places than consecutive ones."""
+        ...
+
+
 class Plan(ABC):
     """The order of one epoch: a pure function of options and epoch.
 
@@ -146,30 +175,22 @@ class Plan(ABC):
         The epoch's number, from 0.
     batch_size
         Rows of a batch.
+    n_batches, n_windows
+        Batches and windows of the epoch.
+    n_slabs
+        As many as windows, one more where rows are dealt over two; some may be empty.
     indexed
         Whether rows go to other places than consecutive ones.
 
     """
 
-    def __init__(self, epoch: int, batch_size: int, indexed: bool) -> None:
+    def __init__(self, epoch: int, options: OrderOptions) -> None:
         self.epoch = epoch
-        self.batch_size = batch_size
-        self.indexed = indexed
-
-    @property
-    @abstractmethod
-    def n_batches(self) -> int:
-        """Batches of the epoch."""
-
-    @property
-    @abstractmethod
-    def n_windows(self) -> int:
-        """Windows of the epoch."""
-
-    @property
-    @abstractmethod
-    def n_slabs(self) -> int:
-        """Slabs of the epoch: as many as windows, one more where rows are dealt over two; some may be empty."""
+        self.batch_size = options.batch_rows
+        self.n_batches = options.n_batches
+        self.n_windows = options.n_windows
+        self.n_slabs = options.n_windows + options.dealt
+        self.indexed = options.indexed
 
     @abstractmethod
     def first_slab(self, batch: int) -> int:
