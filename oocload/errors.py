@@ -19,6 +19,7 @@
       ReadAmplificationWarning    chunks are decoded more than once an epoch
       ShuffleQualityWarning       the window is too small to mix well
       KeptBatchesWarning          the consumer keeps batches beyond the memory ceiling
+      MemoryCeilingWarning        the ceiling is above what the machine has
 
 Every error also inherits the builtin that people already catch.
 """
@@ -87,6 +88,10 @@ class ReadAmplificationWarning(OocloadWarning):
 
 class ShuffleQualityWarning(OocloadWarning):
     """The memory ceiling leaves a window of so few blocks that rows mix poorly."""
+
+
+class MemoryCeilingWarning(OocloadWarning):
+    """The memory ceiling is above what this process can have, so it may be killed below it."""
 
 
 class KeptBatchesWarning(OocloadWarning):

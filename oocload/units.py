@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from typing import SupportsIndex
 
 from oocload.errors import InvalidArgumentError
 
@@ -42,8 +44,8 @@ def parse_bytes(value: int | str, name: str) -> int:
 
     """
     n_bytes: int | None = None
-    if isinstance(value, int) and not isinstance(value, bool):
-        n_bytes = value
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        n_bytes = operator.index(value)  # NumPy's integers too
     elif isinstance(value, str) and (match := _PATTERN.fullmatch(value)):
         factor = _FACTORS.get(match.group(2).lower())
         n_bytes = None if factor is None else round(float(match.group(1)) * factor)
@@ -52,6 +54,11 @@ def parse_bytes(value: int | str, name: str) -> int:
             f"{name} must be a size above zero, got {value!r}; write bytes as an integer or text such as '512 MiB'"
         )
     return n_bytes
+
+
+def counted(n: int, thing: str) -> str:
+    """Return a number of things for people: ``"1 slab"``, ``"2 slabs"``."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
 def format_bytes(n_bytes: float) -> str:

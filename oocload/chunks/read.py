@@ -7,7 +7,7 @@ Five readers of one shape: `RawReader` and `ChunkReader` (own code), `LibraryRea
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -144,11 +144,7 @@ class PartsReader:
     @property
     def scratch_needs(self) -> Mapping[str, int]:
         """Of each buffer, the most that a part needs."""
-        needs: dict[str, int] = {}
-        for reader in self._readers:
-            for buffer, n_bytes in reader.scratch_needs.items():
-                needs[buffer] = max(needs.get(buffer, 0), n_bytes)
-        return needs
+        return most_needs(self._readers)
 
     @property
     def held_nbytes(self) -> int:
@@ -172,6 +168,15 @@ class PartsReader:
         """Close every part's reader."""
         for reader in self._readers:
             reader.close()
+
+
+def most_needs(readers: Iterable[FieldReader]) -> dict[str, int]:
+    """Return the bytes of each scratch buffer that one thread needs for any of some readers."""
+    needs: dict[str, int] = {}
+    for reader in readers:
+        for buffer, n_bytes in reader.scratch_needs.items():
+            needs[buffer] = max(needs.get(buffer, 0), n_bytes)
+    return needs
 
 
 def open_reader(

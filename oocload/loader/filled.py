@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from oocload.loader.jobs import SlabJob
 from oocload.loader.pipeline import Pipeline
 from oocload.loader.runtime import Runtime
+from oocload.loader.slabs import BatchCopies
 from oocload.plan.epoch import slabs_from
 from oocload.plan.windows import SlabPlan
 
@@ -43,6 +44,23 @@ class Slab:
     n_rows: int
     arrays: dict[str, NDArray[Any]]
 
+    def cut_last(self, copies: BatchCopies) -> Slab | None:
+        """Take off the last batch and return a copy of it, so that the slab is free while the consumer has that one."""
+        if self.n_batches == self.skip:
+            return None
+        start, stop = self.span(self.first_batch + self.n_batches - 1)
+        last = Slab(
+            epoch=self.epoch,
+            first_batch=self.first_batch + self.n_batches - 1,
+            n_batches=1,
+            skip=0,
+            batch_rows=self.batch_rows,
+            n_rows=stop - start,
+            arrays=copies.of(self.arrays, slice(start, stop), stop - start),
+        )
+        self.n_batches, self.n_rows = self.n_batches - 1, start
+        return last
+
     def batches(self) -> Iterator[tuple[int, int, int]]:
         """Yield (batch number, first row, row after the last) of each batch to deliver."""
         for batch in range(self.first_batch + self.skip, self.first_batch + self.n_batches):
@@ -72,29 +90,34 @@ def slabs(runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int = 
     source = slabs_from(runtime.options, epoch, batch, endless)
     first = (epoch, batch)
     with closing(runtime.open_pipeline(source, ahead + runtime.options.dealt)) as pipeline:
-        left = _LeftOver()
+        left = _LeftOver(runtime.copies)
         while (slab := _next(pipeline, runtime, left, first)) is not None:
+            last = slab.cut_last(runtime.copies) if runtime.fit.tight else None
             if slab.n_batches > slab.skip:
                 yield slab
             del slab  # so that nobody but the consumer holds its slab while the next one is waited for
+            if last is not None:
+                yield last
+            del last
 
 
 class _LeftOver:
-    """Rows of a slab that the next one's first batches begin with."""
+    """Rows of a slab that the next one's first batches begin with: copies, so that they do not hold all of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, copies: BatchCopies) -> None:
+        self._copies = copies
         self._arrays: dict[str, NDArray[Any]] = {}
 
     def move(self, job: SlabJob) -> None:
         """Put what was left over to its places in the next slab."""
         for name, rows in self._arrays.items():
             job.arrays[name][job.slab.head] = rows
-        self._arrays.clear()
+        self._arrays = {}
 
     def take(self, job: SlabJob, following: SlabPlan) -> None:
-        """Keep what the next slab needs of this one: a view where it is consecutive."""
+        """Keep what the next slab needs of this one."""
         if following.head_rows:
-            self._arrays.update({name: a[following.head_from] for name, a in job.arrays.items()})
+            self._arrays = self._copies.of(job.arrays, following.head_from, following.head_rows)
 
 
 def _next(pipeline: Pipeline, runtime: Runtime, left: _LeftOver, first: tuple[int, int]) -> Slab | None:

@@ -33,7 +33,7 @@ from oocload.plan.select import Selection
 from oocload.plan.shuffle import Shuffle
 from oocload.plan.windows import Plan
 from oocload.stores.base import Store
-from oocload.units import format_bytes, parse_bytes
+from oocload.units import counted, format_bytes, parse_bytes
 
 
 class Loader(BatchSource):
@@ -462,6 +462,14 @@ class Loader(BatchSource):
         """The ceiling in bytes."""
         return self._runtime.budget.ceiling
 
+    def min_memory(self) -> int:
+        """Return the smallest ceiling, in bytes, that works for this store, batch size and window.
+
+        Without ``Shuffle(window_rows=)`` or a loaded state, that is with the smallest window, of one block or as many
+        as hold a batch. What it is made of is written in ``docs/memory.md``. Reads nothing.
+        """
+        return self._runtime.min_memory
+
     def __repr__(self) -> str:
         o, r = self._runtime.options, self._runtime
         order = f"shuffled with seed {o.seed}" if o.shuffle else "in order"
@@ -471,11 +479,12 @@ class Loader(BatchSource):
             window += f", {format_bytes(nbytes)}; batch entropy {r.relative_entropy:.2f} of a uniform shuffle's"
         batches = f"{len(self):,} batches of {o.batch_rows}"
         ranks = f", rank {o.share.rank} of {o.share.world_size}" if o.share.world_size > 1 else ""
+        ahead = ", no room to read ahead" if r.fit.tight else ""
         lines = [
             f"Loader({self._store.address!r}): {self.epoch_rows:,} rows in {batches}, {order}{ranks}",
             f"  window: {window}",
             f"  memory: ceiling {format_bytes(r.budget.ceiling)}, of which {format_bytes(r.fit.needed)} are needed "
-            f"({r.fit.n_slabs} slabs, {r.fit.n_threads} threads)",
+            f"({counted(r.fit.n_slabs, 'slab')}, {counted(r.fit.n_threads, 'thread')}{ahead})",
             *(f"  field {name!r}: {path}" for name, path in self.stats.paths.items()),
         ]
         return "\n".join(lines)

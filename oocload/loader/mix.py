@@ -18,7 +18,7 @@ from oocload.loader.batch import Batch, BatchForm
 from oocload.loader.budget import Budget
 from oocload.loader.loader import Loader
 from oocload.loader.options import check_transform, whole_number
-from oocload.loader.slabs import SlabPool, carve, slab_nbytes
+from oocload.loader.slabs import BatchCopies, slab_nbytes
 from oocload.loader.source import BatchSource
 from oocload.loader.stats import Stats
 from oocload.plan.mix import ByBatches, Until, WithinBatches, check_until, shares_of
@@ -123,10 +123,10 @@ class Mix(BatchSource):
             self._schedule = ByBatches(shares, [len(x) for x in self._loaders], until)
         told = (by, until, [str(s) for s in shares], self._batch_size, self._seed)
         self._fingerprint = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-        nbytes = slab_nbytes(dict(first.fields), self._batch_size, 0)
         condition = threading.Condition(threading.RLock())
-        self._pool = SlabPool(nbytes, _KEPT_BATCHES, Budget(_KEPT_BATCHES * nbytes, condition), condition)
-        self._condition = condition
+        self._own_nbytes = _KEPT_BATCHES * slab_nbytes(first.fields, self._batch_size, 0) * (by == "rows")
+        budget = Budget(self._own_nbytes, condition)
+        self._copies = BatchCopies(first.fields, self._batch_size, _KEPT_BATCHES, budget, condition)
 
     # Batches
 
@@ -213,19 +213,13 @@ class Mix(BatchSource):
             ]
             for number in range(batch, schedule.n_batches):
                 order = permutation(self._batch_size, self._seed, epoch, MIXES, number)
-                arrays = self._room()
+                arrays = self._copies.room(self._batch_size)
                 at = 0
                 for cursor, n_rows in zip(cursors, schedule.parts(number), strict=True):
                     cursor.put(arrays, order[at : at + n_rows])
                     at += n_rows
                 yield arrays
                 del arrays
-
-    def _room(self) -> Arrays:
-        """Return arrays for a batch; their memory comes back when nobody looks at them."""
-        with self._condition:
-            root = self._pool.lease(beyond=not self._pool.available())
-        return carve(root, self._loaders[0].fields, self._batch_size, 0)[1]
 
     def _in_turn(self, schedule: ByBatches, epoch: int, batch: int) -> Generator[Arrays]:
         starts = _starts(schedule.taken(schedule.n_batches), [len(loader) for loader in self._loaders], epoch)
@@ -282,6 +276,15 @@ class Mix(BatchSource):
         return {"mix": self._fingerprint, "epoch": epoch, "batch": batch, "loaders": loaders}
 
     # Facts
+
+    @property
+    def memory(self) -> int:
+        """The ceilings of all loaders together, in bytes, and the batches that a mix by rows holds beside."""
+        return self._own_nbytes + sum(loader.memory for loader in self._loaders)
+
+    def min_memory(self) -> int:
+        """Return what `memory` would be with the smallest ceilings that work."""
+        return self._own_nbytes + sum(loader.min_memory() for loader in self._loaders)
 
     @property
     def loaders(self) -> tuple[Loader, ...]:
@@ -349,7 +352,7 @@ class Mix(BatchSource):
             self._forget()
         for loader in self._loaders:
             loader.close()
-        self._pool.close()
+        self._copies.close()
 
 
 class _Cursor:

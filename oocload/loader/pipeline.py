@@ -54,6 +54,7 @@ class Resources:
     stats: Stats
     condition: threading.Condition
     n_threads: int
+    permuting_nbytes: int = 0  # per pipeline
     scratches: deque[Scratch] = field(default_factory=deque)  # of threads that ended; a fresh one costs page faults
     n_pipelines: int = 0
     warned_kept: bool = False
@@ -104,6 +105,7 @@ class Pipeline:
         self._pid = os.getpid()
         self._counted = True
         resources.n_pipelines += 1
+        resources.budget.take("permuting", resources.permuting_nbytes)
         self._threads = [
             _Worker(target=_work, args=(self._shared,), name=f"oocload-{i}", daemon=True)
             for i in range(resources.n_threads)
@@ -158,7 +160,9 @@ class Pipeline:
             return True  # the threads stayed in the parent, and the lock may be held by one of them for ever
         may_wait = not _is_owned(condition) and not isinstance(threading.current_thread(), _Worker)
         with condition:
-            s.resources.n_pipelines -= self._counted
+            if self._counted:
+                s.resources.n_pipelines -= 1
+                s.resources.budget.give("permuting", s.resources.permuting_nbytes)
             self._counted = False
             s.closed = True
             s.tasks.clear()

@@ -8,15 +8,23 @@ import warnings
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from operator import itemgetter
 
-from oocload.chunks.read import FieldReader, open_reader
-from oocload.errors import InvalidArgumentError, ReadAmplificationWarning, ShuffleQualityWarning
+from oocload.chunks.read import FieldReader, most_needs, open_reader
+from oocload.errors import (
+    InvalidArgumentError,
+    MemoryCeilingWarning,
+    ReadAmplificationWarning,
+    ShuffleQualityWarning,
+)
 from oocload.layout import FieldLayout
-from oocload.loader.budget import Budget, Costs, Fit, Wish, check_blocks, fit
+from oocload.loader.available import available_memory, total_memory
+from oocload.loader.budget import Budget
+from oocload.loader.fit import Costs, Fit, Wish, check_blocks, fit, smallest
 from oocload.loader.labels import warn_of_runs
 from oocload.loader.options import Setup, multiples_near
 from oocload.loader.pipeline import Pipeline, Resources
-from oocload.loader.slabs import SlabPool, slab_nbytes
+from oocload.loader.slabs import BatchCopies, SlabPool, slab_nbytes
 from oocload.loader.stats import Stats
 from oocload.plan.balance import BalancedOptions, Classes
 from oocload.plan.blocks import BlockGrid, FieldRows, amplification, lay_blocks
@@ -40,6 +48,7 @@ from oocload.units import format_bytes
 _UNSHUFFLED_WINDOW_NBYTES = 32 * 2**20
 _WARN_AMPLIFICATION = 1.2
 _BLOCK_NBYTES = 3 * 8  # where it begins and ends, and how many of its rows are taken
+_HELD_THROUGHOUT = frozenset({"index", "resident", "order", "selection"})
 
 
 class Runtime:
@@ -50,6 +59,7 @@ class Runtime:
         options: PlanOptions,
         fitted: Fit,
         ceiling: int,
+        min_memory: int,
         setup: Setup,
         selection: Selection,
         resident: frozenset[str],
@@ -61,6 +71,7 @@ class Runtime:
         self.options = options
         self.selection = selection
         self.fit = fitted
+        self.min_memory = min_memory
         condition = threading.Condition(threading.RLock())
         self.budget = Budget(ceiling, condition)
         self.stats = Stats(setup.fields, resident, self.budget, options.pool.n_groups / options.n_rows)
@@ -68,19 +79,21 @@ class Runtime:
         self.window_blocks = min(self.n_blocks, options.window_blocks * options.n_streams)
         self.relative_entropy = epoch_entropy(options.batch_rows, self.window_blocks, self.n_blocks, options.dealt)
         self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
-        slab = slab_nbytes(setup.fields, options.slab_rows, options.most_read if options.indexed else 0)
+        fields, n_copies = setup.fields, fitted.n_copies
+        self.copies = BatchCopies(fields, _copy_rows(options), n_copies, self.budget, condition)
         self._resources = Resources(
-            fields=setup.fields,
+            fields=fields,
             readers=readers,
             block_rows=options.pool.block_rows,
-            pool=SlabPool(slab, fitted.n_slabs, self.budget, condition),
+            pool=SlabPool(_slab_nbytes(setup, options), fitted.n_slabs, self.budget, condition),
             budget=self.budget,
             stats=self.stats,
             condition=condition,
             n_threads=fitted.n_threads,
+            permuting_nbytes=_permuting_nbytes(options),
         )
-        if chosen := chosen_nbytes(setup, options):
-            self.budget.take("selection", chosen)
+        self.budget.take("order", _order_nbytes(options.pool.most_visits, options.shuffle))
+        self.budget.take("selection", chosen_nbytes(setup, options))
         for name, reader in readers.items():
             self.budget.take("resident" if name in resident else "index", reader.held_nbytes)
 
@@ -102,13 +115,19 @@ class Runtime:
         """Stop all pipelines, close files and let go of slabs; a second call does nothing."""
         if self.pid != os.getpid():
             return
+        r = self._resources
         ended = [pipeline.close() for pipeline in list(self._pipelines)]
         if all(ended):
-            for reader in self._resources.readers.values():
+            for reader in r.readers.values():
                 reader.close()
-        self._resources.pool.close()
-        while self._resources.scratches:
-            self.budget.give("scratch", self._resources.scratches.pop().nbytes)
+            r.readers = {}  # with the chunk indexes and fields that they hold
+        r.pool.close()
+        self.copies.close()
+        while r.scratches:
+            self.budget.give("scratch", r.scratches.pop().nbytes)
+        for part, (held, _) in self.budget.parts().items():
+            if part in _HELD_THROUGHOUT:
+                self.budget.give(part, held)
 
 
 def settle(store: Store, setup: Setup) -> Runtime:
@@ -139,9 +158,8 @@ def settle(store: Store, setup: Setup) -> Runtime:
     try:
         options = _plan_options(setup, grid, selection)
         costs = _costs(setup, options, readers, resident)
-        fitted, ceiling = fit(
-            costs, setup.ceiling, _wish(setup, options.pool, _may_deal(setup, resident)), setup.threads
-        )
+        wish = _wish(setup, options.pool, _may_deal(setup, resident))
+        fitted, ceiling = fit(costs, setup.ceiling, wish, setup.threads)
         options = replace(options, window_blocks=fitted.window_blocks, deal=fitted.deal)
         for name in resident:
             readers[name] = open_reader(store, fields[name], resident=True)
@@ -149,8 +167,10 @@ def settle(store: Store, setup: Setup) -> Runtime:
         for reader in readers.values():
             reader.close()
         raise
-    runtime = Runtime(options, fitted, ceiling, setup, selection, resident, readers, store)
+    least = smallest(costs, wish)
+    runtime = Runtime(options, fitted, ceiling, least, setup, selection, resident, readers, store)
     if setup.selection is None and setup.window_blocks is None:  # parts of a loader that warned do not warn again
+        _warn_of_ceiling(setup.ceiling, fitted)
         _warn_of_amplification(fields, resident, grid)
         if not warn_of_runs(setup, options, runtime.window_blocks, readers):
             _warn_of_small_window(runtime, setup)
@@ -217,31 +237,45 @@ def _wish(setup: Setup, pool: Pool, may_deal: bool) -> Wish:
 
 
 def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader], resident: frozenset[str]) -> Costs:
-    needs: dict[str, int] = {}
-    for name, reader in readers.items():
-        for buffer, n_bytes in () if name in resident else reader.scratch_needs.items():
-            needs[buffer] = max(needs.get(buffer, 0), n_bytes)
     held = sum(setup.fields[n].nbytes if n in resident else r.held_nbytes for n, r in readers.items())
     order = _order_nbytes(options.pool.most_visits, options.shuffle)
+    fixed = held + order + chosen_nbytes(setup, options)
+    once = [sum(readers[name].scratch_needs.values()) for name in resident]  # while resident fields are read
 
-    def at(blocks: int) -> PlanOptions:
-        return replace(options, window_blocks=blocks)
-
-    def slab(blocks: int) -> int:
-        o = at(blocks)
-        return slab_nbytes(setup.fields, o.slab_rows, o.most_read if o.indexed else 0)
-
-    def shuffle(blocks: int) -> int:
-        o = at(blocks)
-        return (WORKSPACE_NBYTES * o.indexed + o.picks_nbytes) * o.most_read
+    def at(blocks: int, deal: bool) -> PlanOptions:
+        return replace(options, window_blocks=blocks, deal=deal)
 
     return Costs(
-        fixed=held + order + chosen_nbytes(setup, options),
-        per_thread=sum(needs.values()),
-        slab=slab,
-        shuffle=shuffle,
-        dealt=lambda blocks: at(blocks).dealt,
+        fixed=fixed,
+        opening=fixed + max(once, default=0),
+        per_thread=sum(most_needs([r for name, r in readers.items() if name not in resident]).values()),
+        batch=slab_nbytes(setup.fields, _copy_rows(options), 0),
+        slab=lambda *window: _slab_nbytes(setup, at(*window)),
+        left_over=lambda *window: int(at(*window).leaves_over),
+        shuffle=lambda *window: _permuting_nbytes(at(*window)),
+        dealt=lambda *window: at(*window).dealt,
+        largest_chunk=_largest_chunk(setup.fields),
     )
+
+
+def _slab_nbytes(setup: Setup, options: PlanOptions) -> int:
+    return slab_nbytes(setup.fields, options.slab_rows, options.most_read if options.indexed else 0)
+
+
+def _copy_rows(options: PlanOptions) -> int:
+    """Return the most rows that are ever copied out of a slab: those of a batch, or what is left over."""
+    return max(options.batch_rows, options.slab_rows - options.most_read)
+
+
+def _permuting_nbytes(options: PlanOptions) -> int:
+    """Return the bytes taken while a window's rows are permuted and chosen, beside their places in the slab."""
+    return (WORKSPACE_NBYTES * options.indexed + options.picks_nbytes) * options.most_read
+
+
+def _largest_chunk(fields: Mapping[str, FieldLayout]) -> tuple[str, int] | None:
+    """Return name and bytes of the largest chunk that is decoded whole."""
+    decoded = {n: f.chunk_nbytes for n, f in fields.items() if any(s.height for s in f.segments)}
+    return max(decoded.items(), key=itemgetter(1), default=None)
 
 
 def _order_nbytes(n_visits: int, shuffle: bool) -> int:
@@ -257,6 +291,24 @@ def chosen_nbytes(setup: Setup, options: PlanOptions) -> int:
     if isinstance(options, BalancedOptions):
         held += options.classes.held_nbytes
     return held
+
+
+def _warn_of_ceiling(ceiling: int | None, fitted: Fit) -> None:
+    if ceiling is None:
+        return
+    total, available = total_memory(), available_memory()
+    if ceiling > total:
+        has = f"memory is {format_bytes(ceiling)}, and this process can have {format_bytes(total)} at most"
+    elif fitted.needed > available:
+        has = f"of memory {format_bytes(fitted.needed)} are needed, and {format_bytes(available)} are available"
+    else:
+        return
+    warnings.warn(
+        f"{has}: it may be killed before it reaches its ceiling; pass at most {format_bytes(available)}, or "
+        f"memory=None for a quarter of that",
+        MemoryCeilingWarning,
+        stacklevel=4,
+    )
 
 
 def _warn_of_amplification(fields: Mapping[str, FieldLayout], resident: frozenset[str], grid: BlockGrid) -> None:
@@ -286,7 +338,7 @@ def _warn_of_small_window(runtime: Runtime, setup: Setup) -> None:
         setup.shuffle
         and setup.balance is None
         and not explicit
-        and blocks < min(MIN_WINDOW_BLOCKS, runtime.n_blocks)
+        and blocks * (1 + options.dealt) < min(MIN_WINDOW_BLOCKS, runtime.n_blocks)
         and runtime.relative_entropy < POOR_ENTROPY
     ):
         nbytes = blocks * options.pool.block_rows * setup.row_nbytes

@@ -30,14 +30,19 @@ class SlabPool:
     slab_nbytes, n_slabs
         Size and number.
     budget
-        Counts them under "slabs".
+        Counts them.
     condition
         Notified when a slab comes back.
+    part
+        Under which name they are counted.
 
     """
 
-    def __init__(self, slab_nbytes: int, n_slabs: int, budget: Budget, condition: threading.Condition) -> None:
+    def __init__(
+        self, slab_nbytes: int, n_slabs: int, budget: Budget, condition: threading.Condition, part: str = "slabs"
+    ) -> None:
         self.slab_nbytes = max(1, slab_nbytes)
+        self._part = part
         self._n_left = n_slabs
         self._budget = budget
         self._condition = condition
@@ -75,7 +80,7 @@ class SlabPool:
             self._closed = True
             while self._free:
                 self._free.pop()
-                self._budget.give("slabs", self.slab_nbytes)
+                self._budget.give(self._part, self.slab_nbytes)
 
     def _make(self) -> mmap.mmap:
         # Anonymous pages of its own: page-aligned, and given back to the system when the slab goes.
@@ -84,7 +89,7 @@ class SlabPool:
         if self.slab_nbytes >= _LEAST_HUGE_NBYTES and hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):  # a kernel without them
                 memory.madvise(mmap.MADV_HUGEPAGE)
-        self._budget.take("slabs", self.slab_nbytes)
+        self._budget.take(self._part, self.slab_nbytes)
         return memory
 
     def _take_back(self, memory: mmap.mmap, keep: bool) -> None:
@@ -96,8 +101,56 @@ class SlabPool:
             if keep and not self._closed:
                 self._free.append(memory)
             else:
-                self._budget.give("slabs", self.slab_nbytes)
+                self._budget.give(self._part, self.slab_nbytes)
             self._condition.notify_all()
+
+
+class BatchCopies:
+    """Memory for a few copies of batches beside the slabs, used again and again.
+
+    Parameters
+    ----------
+    fields
+        Of a batch.
+    batch_rows, n_copies
+        Rows of one copy, at most, and how many copies there are memory for.
+    budget
+        Counts them under "copies".
+    condition
+        Guards them.
+
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, FieldLayout],
+        batch_rows: int,
+        n_copies: int,
+        budget: Budget,
+        condition: threading.Condition,
+    ) -> None:
+        self._fields = fields
+        self._pool = SlabPool(slab_nbytes(fields, batch_rows, 0), n_copies, budget, condition, "copies")
+        self._condition = condition
+
+    def room(self, n_rows: int) -> dict[str, NDArray[Any]]:
+        """Return arrays for some rows; their memory comes back when nobody looks at them."""
+        with self._condition:
+            root = self._pool.lease(beyond=not self._pool.available())
+        return carve(root, self._fields, n_rows, 0)[1]
+
+    def of(
+        self, arrays: Mapping[str, NDArray[Any]], rows: slice | NDArray[np.int64], n_rows: int
+    ) -> dict[str, NDArray[Any]]:
+        """Return copies of some rows of each field."""
+        copies = self.room(n_rows)
+        for name, array in arrays.items():
+            copies[name][...] = array[rows]
+        return copies
+
+    def close(self) -> None:
+        """Let go of what is free."""
+        self._pool.close()
 
 
 # Slabs of this size and more lie in huge pages: the first touch of a window costs a third of the time, and the first

@@ -132,6 +132,11 @@ class BalancedOptions(PlanOptions):
         return True
 
     @property
+    def leaves_over(self) -> bool:
+        """Windows are of whole batches."""
+        return False
+
+    @property
     def picks_nbytes(self) -> int:
         """Bytes per row of a window that are held while it is read: what choosing its rows takes."""
         return 16 * 8

@@ -127,8 +127,15 @@ class PlanOptions:
             return self.n_rows if n_streams == 1 else -(-self.stream_rows // part) * self.batch_rows
         if n_streams == 1:
             own = min(self.stream_rows, self._most_own)
-            return own if self._even and self.pool.block_rows % ((1 + self.dealt) * part) == 0 else own + part - 1
+            return own + part - 1 if self.leaves_over else own
         return n_streams * (self._most_own + self.pool.most_rows + 2 * part)
+
+    @property
+    def leaves_over(self) -> bool:
+        """Whether a slab may end in the middle of a batch."""
+        if self.n_windows == 1:
+            return False
+        return not (self._even and self.pool.block_rows % ((1 + self.dealt) * self.batch_rows) == 0)
 
     @property
     def _most_own(self) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 import oocload
 from oocload.errors import KeptBatchesWarning, MemoryCeilingError, ShuffleQualityWarning
-from oocload.loader.budget import available_memory, default_ceiling
+from oocload.loader.available import available_memory, default_ceiling
 from tests.conftest import check_rows
 
 Make = Callable[..., Path]
