@@ -18,11 +18,12 @@ from oocload.errors import ClosedError, InvalidArgumentError
 from oocload.layout import FieldLayout
 from oocload.loader.access import BatchAccess
 from oocload.loader.batch import Batch, BatchForm, check_fields, choose_form
+from oocload.loader.columns import read_classes, read_weights
 from oocload.loader.filled import Slab, slabs
 from oocload.loader.handle import StoreHandle
 from oocload.loader.labels import label_field
 from oocload.loader.options import Setup, check_flags, check_sampling, check_share, print_of, whole_number
-from oocload.loader.rows import SplitBy, read_classes, read_weights, select, split
+from oocload.loader.rows import SplitBy, select, split
 from oocload.loader.runtime import Runtime, settle
 from oocload.loader.source import BatchSource
 from oocload.loader.state import check_state, identity_of, make_state

@@ -74,7 +74,8 @@ class Setup:
 def print_of(weights: NDArray[Any] | None, balance: Balance | None) -> str | None:
     """Return what tells weights, or classes, from others."""
     if balance is not None:
-        labels = hashlib.sha256(repr(balance.labels).encode() + balance.codes.tobytes())
+        labels = hashlib.sha256(repr(balance.labels).encode())
+        labels.update(np.ascontiguousarray(balance.codes))
         return f"balanced {balance.field} {labels.hexdigest()[:16]}"
     if weights is not None:
         return f"weights {hashlib.sha256(np.ascontiguousarray(weights)).hexdigest()[:16]}"

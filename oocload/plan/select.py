@@ -21,7 +21,7 @@ from oocload.plan.ranks import cut
 from oocload.plan.visits import Cover, Visits, cover_of, firsts
 
 # Row numbers are listed for about so many rows, or blocks, at a time.
-_PIECE_ROWS = 2**18
+PIECE_ROWS = 2**16
 _PIECE_GROUPS = 2**14
 _PIECE_COVERED = 2**24
 
@@ -67,7 +67,7 @@ class Selection:
         _, block_stops = grid.borders(np.arange(grid.n_blocks))
         pieces, first = [], 0
         while first < len(rows):
-            last = min(len(rows), first + _PIECE_ROWS, int(np.searchsorted(rows, rows[first] + _PIECE_COVERED)))
+            last = min(len(rows), first + PIECE_ROWS, int(np.searchsorted(rows, rows[first] + _PIECE_COVERED)))
             border = block_stops[np.searchsorted(block_stops, rows[last - 1], side="right")]
             last = int(np.searchsorted(rows, border))  # whole blocks
             pieces.append(cls._of_piece(block_stops, rows[first:last]))
@@ -205,7 +205,7 @@ class Selection:
         first = 0
         while first < self.n_groups:
             done = int(ends[first - 1]) if first else 0
-            last = max(first + 1, int(np.searchsorted(ends, done + _PIECE_ROWS, side="right")))
+            last = max(first + 1, int(np.searchsorted(ends, done + PIECE_ROWS, side="right")))
             groups = slice(first, last)
             yield groups, self.cover(0, 0, visits.take(groups)).rows()
             first = last

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from oocload.errors import InvalidArgumentError
 from oocload.plan.blocks import BlockGrid
-from oocload.plan.select import Selection
+from oocload.plan.select import PIECE_ROWS, Selection
 from oocload.plan.shuffle import SPLITS, permutation, random_keys
 from oocload.plan.visits import firsts
 
@@ -120,16 +120,41 @@ def select_rows(grid: BlockGrid, selection: Selection, rows: NDArray[np.int64]) 
     if not len(rows):
         raise InvalidArgumentError("rows must be at least one, got none")
     ordered = np.sort(rows)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(twice):
-        raise InvalidArgumentError(f"rows must differ, and row {twice[0]} comes more than once")
     if ordered[0] < 0 or ordered[-1] >= grid.n_rows:
         wrong = ordered[0] if ordered[0] < 0 else ordered[-1]
         raise InvalidArgumentError(f"rows must be from 0 to {grid.n_rows - 1}, got {wrong}")
-    absent = ordered[~selection.holds(ordered)]
+    for first in range(0, len(ordered), PIECE_ROWS):
+        some = ordered[first : first + PIECE_ROWS + 1]
+        twice = some[1:][some[1:] == some[:-1]]
+        if len(twice):
+            raise InvalidArgumentError(f"rows must differ, and row {twice[0]} comes more than once")
+        _check_held(selection, some)
+    return Selection.of_rows(grid, ordered)
+
+
+def select_marked(grid: BlockGrid, selection: Selection, mask: NDArray[np.bool_]) -> Selection:
+    """Return the selection of some marked rows of the store; ``mask`` has a flag for each row of it.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If none is marked, or one that is not in the selection.
+
+    """
+    n_marked = int(np.count_nonzero(mask))
+    if not n_marked:
+        raise InvalidArgumentError("rows must be at least one, got none")
+    found = Selection.of_mask(grid, mask, selection)
+    if found.n_rows < n_marked:
+        for first in range(0, len(mask), PIECE_ROWS):
+            _check_held(selection, first + np.flatnonzero(mask[first : first + PIECE_ROWS]))
+    return found
+
+
+def _check_held(selection: Selection, rows: NDArray[np.int64]) -> None:
+    absent = rows[~selection.holds(rows)]
     if len(absent):
         raise InvalidArgumentError(f"rows must be among those of this loader, and row {absent[0]} is not")
-    return Selection.of_rows(grid, ordered)
 
 
 def part_sizes(fractions: Sequence[float], n_rows: NDArray[np.int64]) -> NDArray[np.int64]:

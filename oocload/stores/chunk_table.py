@@ -7,6 +7,7 @@ import os
 import tempfile
 import zipfile
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from oocload.layout import ByteRange, ChunkGrid, FileStamp
 
 _CACHE_VERSION = 1
 _MOST_NBYTES = 2**62  # a file cannot be as large, whatever its header claims
+_PIECE_CHUNKS = 2**14  # of the index that are looked at together
 _DENSE_SHARE = 0.5  # from this share of chunks that were written, a table by chunk number is the smaller one
 
 
@@ -67,45 +69,30 @@ class ChunkTable:
     @classmethod
     def chunked(cls, path: str, stamp: FileStamp, dataset: h5py.Dataset, grid: ChunkGrid) -> Self:
         """Read the chunk index once; `get_chunk_info` in a loop would be quadratic (kerchunk#331)."""
-        corners, offsets, sizes, masks = array("q"), array("q"), array("q"), array("L")
+        n_written = dataset.id.get_num_chunks()
+        dense = n_written >= _DENSE_SHARE * grid.n_chunks
+        room = grid.n_chunks if dense else n_written
+        offsets, sizes = np.full(room, -1, np.int64), np.zeros(room, np.int64)
+        masks, numbers = np.zeros(room, np.uint32), np.zeros(0 if dense else room, np.int64)
+        filled = 0
 
-        def note(info: Any) -> None:
-            corners.extend(info.chunk_offset)
-            offsets.append(info.byte_offset)
-            sizes.append(info.size)
-            masks.append(info.filter_mask)
+        def keep(piece: _Piece) -> None:
+            nonlocal filled
+            found, inside = piece.numbers(grid)
+            places: Any = found if dense else slice(filled, filled + len(found))
+            offsets[places], sizes[places], masks[places] = (
+                np.array(column, np.int64)[inside] for column in (piece.offsets, piece.sizes, piece.masks)
+            )
+            if not dense:
+                numbers[places] = found
+            filled += len(found)
 
-        dataset.id.chunk_iter(note)
-        index = np.frombuffer(corners, np.int64).reshape(len(offsets), len(grid.chunks)) // np.array(grid.chunks)
-        inside = (index < np.array(grid.counts)).all(axis=1)  # a shrunk dataset may keep chunks beyond its shape
-        numbers = np.zeros(int(inside.sum()), np.int64)
-        for axis, count in enumerate(grid.counts):
-            numbers *= count
-            numbers += index[inside, axis]
-        order = np.argsort(numbers, kind="stable")
-        all_masks = np.array(masks, np.uint32)[inside][order] if any(masks) else None
-        table = cls(
-            path,
-            stamp,
-            np.array(offsets, np.int64)[inside][order],
-            np.array(sizes, np.int64)[inside][order],
-            all_masks,
-            numbers[order],
-        )
-        return table._densified(grid.n_chunks)
-
-    def _densified(self, n_chunks: int) -> Self:
-        """Return the table by chunk number where that is the smaller one."""
-        assert self._numbers is not None
-        if len(self._numbers) < _DENSE_SHARE * n_chunks:
-            return self
-        offsets, sizes = np.full(n_chunks, -1, np.int64), np.zeros(n_chunks, np.int64)
-        offsets[self._numbers], sizes[self._numbers] = self._offsets, self._sizes
-        masks = None
-        if self._masks is not None:
-            masks = np.zeros(n_chunks, np.uint32)
-            masks[self._numbers] = self._masks
-        return type(self)(self.path, self.stamp, offsets, sizes, masks)
+        _walk(dataset, keep)
+        every = masks if masks.any() else None
+        if dense:
+            return cls(path, stamp, offsets, sizes, every)
+        order = np.argsort(numbers[:filled], kind="stable")
+        return cls(path, stamp, offsets[order], sizes[order], None if every is None else every[order], numbers[order])
 
     def check_against_file(self, where: str) -> None:
         """Raise where a chunk ends behind the end of the file."""
@@ -169,6 +156,41 @@ class ChunkTable:
         even = all(len(a) == n_written for a in found.values())
         whole = even and ("numbers" in found or n_written == n_chunks)
         return table if whole else None
+
+
+class _Piece:
+    """Some chunks as the file lists them: corner, address, stored size and filter mask of each."""
+
+    def __init__(self) -> None:
+        self.corners, self.offsets, self.sizes, self.masks = array("q"), array("q"), array("q"), array("q")
+
+    def numbers(self, grid: ChunkGrid) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the numbers of those that lie in the dataset, and which do: a shrunk one may keep others."""
+        index = np.array(self.corners, np.int64).reshape(-1, len(grid.chunks)) // np.array(grid.chunks)
+        inside = (index < np.array(grid.counts)).all(axis=1)
+        numbers = np.zeros(int(inside.sum()), np.int64)
+        for axis, count in enumerate(grid.counts):
+            numbers *= count
+            numbers += index[inside, axis]
+        return numbers, inside
+
+
+def _walk(dataset: h5py.Dataset, keep: Callable[[_Piece], None]) -> None:
+    """Hand over a dataset's chunk index piece by piece, so that it is never held twice."""
+    piece = _Piece()
+
+    def note(info: Any) -> None:
+        nonlocal piece
+        piece.corners.extend(info.chunk_offset)
+        piece.offsets.append(info.byte_offset)
+        piece.sizes.append(info.size)
+        piece.masks.append(info.filter_mask)
+        if len(piece.offsets) == _PIECE_CHUNKS:
+            keep(piece)
+            piece = _Piece()
+
+    dataset.id.chunk_iter(note)
+    keep(piece)
 
 
 def cache_file(folder: Path, path: str, stamp: FileStamp, name: str) -> Path:

@@ -287,7 +287,7 @@ def test_labels_that_are_no_text(tmp_path: Path) -> None:
             "part 'a': 1 of 2 ids are not in field 'name', such as 'patient-x'",
         ),
         (lambda x: x.split({"a": ["1"]}, ids="number"), "part 'a': field 'number' lists int64, got <U1"),
-        (lambda x: x.split({"a": [0]}, ids="label"), r"part 'a': id 0 is listed at \d+ rows of field 'label'"),
+        (lambda x: x.split({"a": [0]}, ids="label"), "part 'a': id 0 is listed at more than one row of field 'label'"),
         (lambda x: x.select([1, 2, 2]), "rows must differ, and row 2 comes more than once"),
         (lambda x: x.select([True, False]), r"a mask must have one flag for each of the 600 rows of the store, got"),
         (

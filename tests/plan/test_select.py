@@ -74,7 +74,7 @@ def test_pieces_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Selection.of_rows(grid, rows)
     order = np.arange(whole.n_groups)[::-1]
     part = whole.part(order, 100, 1500)
-    monkeypatch.setattr(select_module, "_PIECE_ROWS", 50)
+    monkeypatch.setattr(select_module, "PIECE_ROWS", 50)
     monkeypatch.setattr(select_module, "_PIECE_GROUPS", 3)
     pieced = Selection.of_rows(grid, rows)
     assert pieced.fingerprint == whole.fingerprint
