@@ -28,8 +28,8 @@ def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert results.failed == 0
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def blocks(language: str, file: str = "README.md") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
 
 
 @pytest.mark.framework
@@ -40,6 +40,14 @@ def test_readme_python(tmp_path: Path) -> None:
     assert code.count("\n") > 20
     (tmp_path / "readme.py").write_text(code)
     done = subprocess.run([sys.executable, "readme.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("file", sorted(p.name for p in (ROOT / "docs").glob("*.md")))
+def test_documents(file: str, tmp_path: Path) -> None:
+    code = "\n".join(blocks("python", f"docs/{file}"))
+    assert code
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

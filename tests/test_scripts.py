@@ -48,6 +48,30 @@ def test_benchmarks_of_the_order(tmp_path: Path, name: str) -> None:
     assert json.loads((tmp_path / "order.json").read_text())["benchmark"] == name
 
 
+def test_footprint_benchmark(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    arguments = ("--quick", "--only", "oocload, Zarr", "--json", tmp_path / "f.json", "--dir", tmp_path / "files")
+    shown = run("benchmarks/memory_footprint.py", *arguments)
+    assert shown.count("\n| oocload, Zarr (") == 3
+    result = json.loads((tmp_path / "f.json").read_text())
+    assert [r["n_rows"] for r in result["results"]] == [2560] * 3 + [5376] * 3
+    assert all(r["rows"] > 0 and r["peak_above_imports"] > 0 for r in result["results"])
+    assert list((tmp_path / "files").iterdir()) == []
+
+
+def test_footprint_benchmark_under_a_limit(tmp_path: Path) -> None:
+    shown = run("benchmarks/memory_footprint.py", "--quick", "--limit", "--only", "h5py chunk", "--dir", tmp_path)
+    assert "| h5py chunk by chunk | " in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_soak_benchmark(tmp_path: Path) -> None:
+    run("benchmarks/soak.py", "--quick", "--json", tmp_path / "s.json", "--dir", tmp_path)
+    result = json.loads((tmp_path / "s.json").read_text())
+    assert {"iterator", "by number"} <= {r["reader"] for r in result["results"]}
+    assert all(len(r["descriptors"]) == 1 for r in result["results"] if r["reader"] == "iterator")
+
+
 def test_overheads_benchmark(tmp_path: Path) -> None:
     run("benchmarks/overheads.py", "--quick", "--json", tmp_path / "overheads.json")
     assert json.loads((tmp_path / "overheads.json").read_text())["benchmark"] == "overheads"

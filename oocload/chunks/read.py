@@ -65,6 +65,8 @@ class LibraryReader:
 
     def read(self, ranges: Ranges, target: Target, scratch: Scratch) -> int:
         """Put ranges of rows into a target; return the bytes that were decoded for it."""
+        for name, n_bytes in self.scratch_needs.items():
+            scratch.reserve(name, n_bytes)
         height, at = self._step, 0
         for start, stop in ranges:
             first = start

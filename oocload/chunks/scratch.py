@@ -37,12 +37,13 @@ class Scratch:
 
     def __init__(self, account: Callable[[int], object] = lambda _: None) -> None:
         self._buffers: dict[str, Bytes] = {}
+        self._reserved: dict[str, int] = {}
         self._account = account
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(len(buffer) for buffer in self._buffers.values())
+        return sum(len(buffer) for buffer in self._buffers.values()) + sum(self._reserved.values())
 
     def get(self, name: str, nbytes: int) -> Bytes:
         """Return the first ``nbytes`` of a buffer, aligned; its old contents may be lost."""
@@ -51,6 +52,13 @@ class Scratch:
             self._account(nbytes - (0 if buffer is None else len(buffer)))
             buffer = self._buffers[name] = aligned_empty(nbytes)
         return buffer[:nbytes]
+
+    def reserve(self, name: str, nbytes: int) -> None:
+        """Count bytes that a library takes by itself whenever this thread calls it."""
+        more = nbytes - self._reserved.get(name, 0)
+        if more > 0:
+            self._account(more)
+            self._reserved[name] = nbytes
 
 
 def as_bytes(array: NDArray[Any]) -> Bytes:

@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -266,3 +267,72 @@ def test_a_batch_by_number_while_iterating(make_store: Make) -> None:
     with oocload.Loader(path, 20, seed=0, shuffle=oocload.Shuffle(window_rows=130)) as loader:
         for number, (_, y) in enumerate(loader):
             assert loader[number][1].tolist() == y.tolist()
+
+
+def test_close_stops_what_a_kept_traceback_holds(make_store: Make) -> None:
+    """A notebook keeps the last traceback, and with it the loop's iterator."""
+    loader = oocload.Loader(make_store(5000, 50, compression="lzf"), 10, seed=0, x="x")
+    try:
+        for _ in loader:
+            raise RuntimeError("step failed")
+    except RuntimeError as exc:
+        kept = exc
+    del _
+    loader.close()
+    assert kept.__traceback__ is not None
+    assert our_threads() == []
+    assert loader.stats.memory.held == 0
+
+
+def test_a_killed_process_leaves_nothing(make_store: Make, tmp_path: Path) -> None:
+    """No shared memory, no lock file, no temporary file: the next run starts as the first did."""
+    path = make_store(5000, 50, compression="lzf")
+    (tmp_path / "tmp").mkdir()
+    code = f"""
+import sys, oocload
+with oocload.Loader({str(path)!r}, 10, seed=0) as loader:
+    for step, (x, y) in enumerate(loader):
+        if step == 20:
+            print(y.tolist(), flush=True)
+            sys.stdin.read()
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    shared = set(os.listdir("/dev/shm"))
+    said = []
+    for _ in range(2):
+        with subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            said.append(process.stdout.readline())
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    assert said[0] == said[1] != ""
+    assert set(os.listdir("/dev/shm")) <= shared
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["store.h5", "tmp"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_of_workers_leaves_nothing(make_store: Make, method: str) -> None:
+    """A loader that is iterated here goes to worker processes, which read it from its position."""
+    context = multiprocessing.get_context(method)
+    with oocload.Loader(make_store(compression="gzip"), 64, seed=4) as loader:
+        for step, (_, y) in enumerate(loader):
+            if step == 5:
+                break
+        del _, y
+        expected = [y.tolist() for _, y in pickle.loads(pickle.dumps(loader))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of fork beside threads
+            with context.Pool(2) as pool:
+                got = pool.map(_labels, [loader] * 4)
+                pool.close()
+                pool.join()
+        assert got == [expected] * 4
+
+
+def _labels(loader: oocload.Loader) -> list[list[int]]:
+    labels = [y.tolist() for _, y in loader]
+    assert our_threads() == []
+    return labels

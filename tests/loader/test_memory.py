@@ -1,5 +1,6 @@
 """The ceiling: what it allows, what it refuses, and what the process really takes."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -110,8 +111,51 @@ def test_memory_is_given_back_on_close(make_store: Make) -> None:
     list(map(len, loader))
     assert loader.stats.memory.held > 0
     loader.close()
-    parts = {part: held for part, (held, _) in loader.stats.memory.parts().items() if held}
-    assert set(parts) <= {"resident", "index"}
+    assert loader.stats.memory.held == 0
+    assert not any(held for held, _ in loader.stats.memory.parts().values())
+
+
+@pytest.mark.parametrize("kind", ["close", "forget"])
+def test_memory_goes_when_the_last_batch_does(make_store: Make, kind: str) -> None:
+    loader = oocload.Loader(make_store(5000, 50, compression="gzip"), 100, x="x", seed=0)
+    budget = loader.stats.memory
+    stream = iter(loader)
+    batch, before = next(stream), None
+    before = batch.copy()
+    if kind == "close":
+        loader.close()
+    del loader, stream
+    gc.collect()
+    assert 0 < budget.held == budget.parts()["slabs"][0]  # the slab of the batch that is kept
+    assert np.array_equal(batch, before)
+    del batch
+    assert budget.held == 0
+
+
+def test_every_part_is_counted(make_store: Make) -> None:
+    how = oocload.Shuffle(window_rows=200)
+    weights = np.ones(5000)
+    with oocload.Loader(make_store(5000, 50, compression="gzip"), 30, weights=weights, shuffle=how, seed=0) as loader:
+        for _ in loader:
+            pass
+        del _
+        peaks = {part: peak for part, (_, peak) in loader.stats.memory.parts().items()}
+        assert set(peaks) == {"slabs", "copies", "scratch", "permuting", "order", "selection", "index"}
+        assert min(peaks.values()) > 0
+        assert sum(peaks.values()) <= loader._runtime.fit.needed
+        assert max(peaks.values()) <= loader.stats.memory.peak <= sum(peaks.values())
+        for part in peaks:
+            assert f"{part} " in repr(loader.stats.memory)
+
+
+def test_what_a_library_takes_is_counted(make_store: Make) -> None:
+    path = make_store(5000, 50, compression="szip")
+    with oocload.Loader(path, 100, seed=0, x="x", threads=2) as loader:
+        assert loader.stats.paths["x"].startswith("h5py")
+        for _ in loader:
+            pass
+        needs = loader._runtime._resources.readers["x"].scratch_needs["library"]
+        assert loader.stats.memory.parts()["scratch"][1] in (needs, 2 * needs)  # of one thread, or of both
 
 
 MEASURE = """
@@ -140,7 +184,7 @@ print(json.dumps({"rss": status("VmHWM") - imports, "held": peak, "total": total
 
 @pytest.mark.parametrize("name", ["raw.h5", "gzip.h5", "zstd.zarr", "sharded.zarr"])
 def test_rss_of_a_store_eight_times_the_ceiling(tmp_path: Path, name: str) -> None:
-    """Peak RSS above imports is at most 1.25 × the ceiling."""
+    """Peak RSS above imports is at most the ceiling, a tenth of it, and 16 MiB."""
     ceiling = 64 * MIB
     n_rows = 8 * ceiling // 3072
     path = tmp_path / name
@@ -157,7 +201,7 @@ def test_rss_of_a_store_eight_times_the_ceiling(tmp_path: Path, name: str) -> No
     result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert result["total"] == 2 * (n_rows * (n_rows - 1) // 2)
     assert result["held"] <= ceiling
-    assert result["rss"] <= 1.25 * ceiling, f"peak RSS {result['rss'] / MIB:.0f} MiB"
+    assert result["rss"] <= 1.1 * ceiling + 16 * MIB, f"peak RSS {result['rss'] / MIB:.0f} MiB"
 
 
 def test_rss_of_narrow_rows(tmp_path: Path) -> None:
@@ -170,7 +214,7 @@ def test_rss_of_narrow_rows(tmp_path: Path) -> None:
     result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert result["total"] == 2 * int(y.sum(dtype="int64"))
     assert result["held"] <= ceiling
-    assert result["rss"] <= 1.25 * ceiling, f"peak RSS {result['rss'] / MIB:.0f} MiB"
+    assert result["rss"] <= 1.1 * ceiling + 16 * MIB, f"peak RSS {result['rss'] / MIB:.0f} MiB"
 
 
 def test_a_shard_index_is_counted_once_a_shard(tmp_path: Path) -> None:
