@@ -1,8 +1,8 @@
 """Does anything grow over a hundred epochs and a thousand abandoned iterators?
 
-Each way of reading runs in a process of its own, over a store of 32 MiB with a window of 4 MiB: epochs to their end, then
-iterators that are left after their first batch. After each (after every ten iterators) RSS, threads and descriptors are
-looked at; the slope of RSS is that of a line through all but the first fifth.
+Each way of reading runs in a process of its own, over a store of 32 MiB with a window of 4 MiB: epochs to their end,
+then iterators that are left after their first batch. After each (after every ten iterators) RSS, threads and
+descriptors are looked at; the slope of RSS is that of a line through all but the first fifth.
 
 Examples::
 

@@ -45,7 +45,7 @@ def _machine(key: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """The files of a control group, and the lines of its ``memory.stat`` that count pages of files."""
+    """The files of a control group, and how the lines of its ``memory.stat`` begin that count pages of files."""
 
     limit: str
     used: str
@@ -53,9 +53,9 @@ class _Version:
 
 
 _V1 = _Version(
-    "memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")
+    "memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file ", "total_active_file ")
 )  # cgroup-v1/memory.rst
-_V2 = _Version("memory.max", "memory.current", ("inactive_file", "active_file"))  # cgroup-v2.rst
+_V2 = _Version("memory.max", "memory.current", ("inactive_file ", "active_file "))  # cgroup-v2.rst
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,8 @@ def _memberships() -> Iterator[tuple[_Version, Path, str]]:
     except OSError:
         return
     for line in lines:
+        if line.count(":") < 2:
+            continue
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
             yield _V1, _CGROUPS / "memory", path
@@ -100,7 +102,8 @@ def _read(folder: Path, version: _Version) -> _Group | None:
     """Return a group's figures, or None where it has no limit."""
     try:
         limit, used = ((folder / name).read_text().strip() for name in (version.limit, version.used))
-        counts = dict(line.split(" ", 1) for line in (folder / "memory.stat").read_text().splitlines())
-    except OSError:
+        stat = (folder / "memory.stat").read_text().splitlines()
+        cached = sum(int(line.split()[1]) for line in stat if line.startswith(version.cached))
+        return None if limit == "max" else _Group(int(limit), int(used), cached)
+    except (OSError, ValueError, IndexError):
         return None
-    return None if limit == "max" else _Group(int(limit), int(used), sum(int(counts.get(k, 0)) for k in version.cached))

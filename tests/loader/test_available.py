@@ -65,6 +65,16 @@ def test_the_tightest_group_counts_and_page_cache_is_free(
     assert total_memory() == 4 * GIB
 
 
+@pytest.mark.parametrize("text", ["", "nonsense\n", "0::\n", "1:memory\n0:a:b:c\n"])
+def test_what_cannot_be_understood_is_no_limit(machine: Callable[..., Path], text: str) -> None:
+    root = machine(text)
+    root.mkdir(exist_ok=True)
+    (root / "memory.max").write_text("lots\n")
+    (root / "memory.current").write_text("few\n")
+    (root / "memory.stat").write_text("inactive_file\n")
+    assert (available_memory(), total_memory()) == (8 * GIB, 16 * GIB)
+
+
 def test_a_container_sees_its_group_as_the_root(machine: Callable[..., Path]) -> None:
     root = machine("0::/kubepods/pod-1/container-2\n")
     root.mkdir(exist_ok=True)

@@ -318,10 +318,10 @@ def test_a_pool_of_workers_leaves_nothing(make_store: Make, method: str) -> None
     """A loader that is iterated here goes to worker processes, which read it from its position."""
     context = multiprocessing.get_context(method)
     with oocload.Loader(make_store(compression="gzip"), 64, seed=4) as loader:
-        for step, (_, y) in enumerate(loader):
+        for step, _ in enumerate(loader):
             if step == 5:
                 break
-        del _, y
+        del _
         expected = [y.tolist() for _, y in pickle.loads(pickle.dumps(loader))]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of fork beside threads
