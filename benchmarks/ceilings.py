@@ -11,7 +11,7 @@ import argparse
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,12 @@ def epoch(loader: oocload.Loader, busy_s: float = 0.0) -> int:
 
 
 def by_ceiling(path: Path, rounds: int) -> list[Result]:
-    """Return rows/s and entropy under each ceiling."""
+    """Return rows/s and entropy under each ceiling, and by how much half of it is slower, round by round."""
     with ExitStack() as stack:
         loaders = {
             nbytes: stack.enter_context(oocload.Loader(path, 256, x="x", seed=0, memory=nbytes)) for nbytes in CEILINGS
         }
-        rates = machine.interleaved({str(n): _of(loader) for n, loader in loaders.items()}, rounds)
+        rates = machine.by_round({str(n): _of(loader) for n, loader in loaders.items()}, rounds)
         return [
             {
                 "ceiling": nbytes,
@@ -55,7 +55,8 @@ def by_ceiling(path: Path, rounds: int) -> list[Result]:
                 "tight": loader._runtime.fit.tight,
                 "window_rows": loader.window_rows,
                 "relative_entropy": loader._runtime.relative_entropy,
-                "rows_per_s": rates[str(nbytes)],
+                "rows_per_s": machine.spread(rates[str(nbytes)]),
+                "of_twice": _ratio(rates[str(nbytes)], rates.get(str(2 * nbytes))),
             }
             for nbytes, loader in loaders.items()
         ]
@@ -78,7 +79,14 @@ def read_ahead(path: Path, rounds: int) -> list[Result]:
             for name, loader in (("ahead", ahead), ("tight", tight))
         }
         rates = machine.interleaved(runs, rounds)
-        return [{"name": name, "tight": tight._runtime.fit.tight, "rows_per_s": rate} for name, rate in rates.items()]
+        return [
+            {"name": name, "tight": name.startswith("tight") and tight._runtime.fit.tight, "rows_per_s": rate}
+            for name, rate in rates.items()
+        ]
+
+
+def _ratio(rates: Sequence[float], others: Sequence[float] | None) -> dict[str, float] | None:
+    return None if others is None else machine.spread([a / b for a, b in zip(rates, others, strict=True)])
 
 
 def _of(loader: oocload.Loader, busy_s: float = 0.0) -> Callable[[], int]:
@@ -87,7 +95,7 @@ def _of(loader: oocload.Loader, busy_s: float = 0.0) -> Callable[[], int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="", help="layouts whose name contains this")
     parser.add_argument("--quick", action="store_true", help="a small size that shows it runs; its figures mean little")
     parser.add_argument("--json", help="where to write the result")
@@ -108,11 +116,11 @@ def main() -> None:
             path = layout.write(Path(folder), array, dataset)
             rows = by_ceiling(path, rounds)
             results.append({"layout": layout.name, "ceilings": rows})
-            rates = {r["ceiling"]: r["rows_per_s"]["median"] for r in rows}
-            cells = [f"{rates[r['ceiling']]:,.0f} ({r['relative_entropy']:.2f})" for r in rows]
-            print(f"| {layout.name} | {' | '.join(cells)} | {rates[256 * MIB] / rates[512 * MIB]:.2f} |", flush=True)
+            cells = [f"{r['rows_per_s']['median']:,.0f} ({r['relative_entropy']:.2f})" for r in rows]
+            halved = next(r["of_twice"]["median"] for r in rows if r["ceiling"] == 256 * MIB)
+            print(f"| {layout.name} | {' | '.join(cells)} | {halved:.2f} |", flush=True)
             if layout.name == TIGHT_LAYOUT:
-                results.append({"layout": layout.name, "read_ahead": read_ahead(path, rounds)})
+                results.append({"layout": layout.name, "read_ahead": read_ahead(path, min(rounds, 5))})
     for result in results:
         for row in result.get("read_ahead", []):
             print(f"{result['layout']}, {row['name']}: {row['rows_per_s']['median']:,.0f} rows/s")

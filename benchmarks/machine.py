@@ -59,6 +59,13 @@ def interleaved(
         Contender → median, lowest and highest rows per second.
 
     """
+    return {name: spread(r) for name, r in by_round(contenders, rounds, before).items()}
+
+
+def by_round(
+    contenders: Mapping[str, Callable[[], int]], rounds: int, before: Callable[[], object] = lambda: None
+) -> dict[str, list[float]]:
+    """Run contenders as `interleaved` does; return contender → rows per second of each round."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
@@ -66,7 +73,7 @@ def interleaved(
             began = time.perf_counter()
             n_rows = run()
             rates[name].append(n_rows / (time.perf_counter() - began))
-    return {name: spread(r) for name, r in rates.items()}
+    return rates
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

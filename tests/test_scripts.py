@@ -48,6 +48,15 @@ def test_benchmarks_of_the_order(tmp_path: Path, name: str) -> None:
     assert json.loads((tmp_path / "order.json").read_text())["benchmark"] == name
 
 
+def test_ceilings_benchmark(tmp_path: Path) -> None:
+    arguments = ("--quick", "--only", "gzip", "--json", tmp_path / "c.json", "--dir", tmp_path)
+    assert "HDF5 gzip-4, tight, busy consumer" in run("benchmarks/ceilings.py", *arguments)
+    ceilings, read_ahead = json.loads((tmp_path / "c.json").read_text())["results"]
+    assert [row["ceiling"] >> 20 for row in ceilings["ceilings"]] == [32, 64, 128, 256, 512, 1024]
+    assert all(row["needed"] <= row["ceiling"] for row in ceilings["ceilings"])
+    assert [row["tight"] for row in read_ahead["read_ahead"]] == [False, True, False, True]
+
+
 def test_footprint_benchmark(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     arguments = ("--quick", "--only", "oocload, Zarr", "--json", tmp_path / "f.json", "--dir", tmp_path / "files")
