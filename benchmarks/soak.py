@@ -2,7 +2,7 @@
 
 Each way of reading runs in a process of its own, over a store of 32 MiB with a window of 4 MiB: epochs to their end,
 then iterators that are left after their first batch. After each (after every ten iterators) RSS, threads and
-descriptors are looked at; the slope of RSS is that of a line through all but the first fifth.
+descriptors are looked at, as the system counts them; the slope of RSS is that of a line through all but the first fifth.
 
 Examples::
 
@@ -19,7 +19,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -50,24 +49,25 @@ def write_store(path: Path) -> None:
         file.create_dataset("y", data=np.arange(N_ROWS), chunks=(CHUNK_ROWS,))
 
 
-def _iterator(loader: oocload.Loader) -> Iterator[Any]:
-    return iter(loader)
+def _iterator(loader: oocload.Loader) -> Callable[[], Iterator[Any]]:
+    return lambda: iter(loader)
 
 
-def _by_number(loader: oocload.Loader) -> Iterator[Any]:
-    return (loader[number] for number in range(0, len(loader), 10))
+def _by_number(loader: oocload.Loader) -> Callable[[], Iterator[Any]]:
+    return lambda: (loader[number] for number in range(0, len(loader), 10))
 
 
-def _to_tf(loader: oocload.Loader) -> Iterator[Any]:
-    return iter(loader.to_tf())
+def _to_tf(loader: oocload.Loader) -> Callable[[], Iterator[Any]]:
+    dataset = loader.to_tf()  # once: of each dataset that is made, TensorFlow keeps some KiB
+    return lambda: iter(dataset)
 
 
-def _to_keras(loader: oocload.Loader) -> Iterator[Any]:
+def _to_keras(loader: oocload.Loader) -> Callable[[], Iterator[Any]]:
     data = loader.to_keras()
-    return (data[number] for number in range(len(data)))
+    return lambda: (data[number] for number in range(len(data)))
 
 
-READERS: dict[str, Callable[[oocload.Loader], Iterator[Any]]] = {
+READERS: dict[str, Callable[[oocload.Loader], Callable[[], Iterator[Any]]]] = {
     "iterator": _iterator,
     "by number": _by_number,
     "to_tf": _to_tf,
@@ -78,22 +78,23 @@ READERS: dict[str, Callable[[oocload.Loader], Iterator[Any]]] = {
 def status() -> tuple[int, int, int]:
     """Return RSS in bytes, threads and descriptors of this process."""
     gc.collect()
-    lines = Path("/proc/self/status").read_text().splitlines()
-    rss = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
-    return rss, threading.active_count(), len(os.listdir("/proc/self/fd"))
+    seen = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    rss = int(seen["VmRSS"].removesuffix("kB")) * 1024
+    return rss, int(seen["Threads"]), len(os.listdir("/proc/self/fd"))
 
 
 def soak(name: str, path: Path, n_epochs: int, n_abandoned: int) -> dict[str, Any]:
     """Read in one way; return what was seen."""
     warnings.simplefilter("ignore", oocload.ShuffleQualityWarning)
-    read, epochs, abandoned = READERS[name], [], []
+    epochs, abandoned = [], []
     with oocload.Loader(path, BATCH_ROWS, shuffle=oocload.Shuffle(window_rows=WINDOW_ROWS), seed=0) as loader:
+        read = READERS[name](loader)
         for _ in range(n_epochs):
-            for _ in read(loader):
+            for _ in read():
                 pass
             epochs.append(status())
         for n in range(n_abandoned):
-            next(read(loader))
+            next(read())
             if (n + 1) % _ABANDONED_AT_ONCE == 0:
                 abandoned.append(status())
     return {
