@@ -2,7 +2,8 @@
 
 Each way of reading runs in a process of its own, over a store of 32 MiB with a window of 4 MiB: epochs to their end,
 then iterators that are left after their first batch. After each (after every ten iterators) RSS, threads and
-descriptors are looked at, as the system counts them; the slope of RSS is that of a line through all but the first fifth.
+descriptors are looked at, as the system counts them; the slope of RSS is that of a line through all but the first
+fifth.
 
 Examples::
 
