@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from oocload.chunks.target import Ranges, Target
 from oocload.layout import ByteRange, FieldLayout
 from oocload.stores.base import Store
 
-_MOST_ANNOUNCED = 16
+_MOST_ANNOUNCED = 256  # chunks at once
 _STORED_OVERHEAD = 64 * 1024  # how far an incompressible chunk may outgrow its decoded size
 _STORED_FACTOR = 2  # what is larger still is damage, and is not read into memory
 
@@ -63,14 +64,21 @@ class ChunkReader(LocatedField):
             If a chunk cannot be read or decoded; names path, field and chunk.
 
         """
-        if self.files.from_disk and not target.in_order:
-            self._announce(ranges)
         if self.locations.path is None:
             return self._read(ranges, target, scratch, None)
         with self.opened(
             self.locations.path, ranges[0][0] // self.layout.chunk_rows * self.grid.per_band
         ) as descriptor:
             return self._read(ranges, target, scratch, descriptor)
+
+    def announce(self, ranges: Ranges) -> None:
+        """Let the kernel fetch the chunks of ranges from disk, while others are decoded."""
+        if not self.files.from_disk:
+            return
+        chunks = (c for start, stop in ranges for band in self.grid.bands(start, stop) for c, _ in self.grid.band(band))
+        places = filter(None, map(self.locations.find, islice(chunks, _MOST_ANNOUNCED)))
+        for path, together in groupby(places, key=_PATH):
+            self.files.announce(path, ((place.offset, place.nbytes) for place in together))
 
     def _read(self, ranges: Ranges, target: Target, scratch: Scratch, descriptor: int | None) -> int:
         one_band = self._whole_band if self.layout.whole_rows else self._cut_band
@@ -81,13 +89,6 @@ class ChunkReader(LocatedField):
                 decoded += one_band(band, low, high, at, target, scratch, descriptor)
                 at += high - low
         return decoded
-
-    def _announce(self, ranges: Ranges) -> None:
-        """Let the kernel fetch the chunks after the first while that one is decoded."""
-        chunks = (c for start, stop in ranges for band in self.grid.bands(start, stop) for c, _ in self.grid.band(band))
-        for place in islice(map(self.locations.find, chunks), 1, _MOST_ANNOUNCED):
-            if place is not None:
-                self.files.announce(place.path, [(place.offset, place.nbytes)])
 
     def _whole_band(
         self, chunk: int, low: int, high: int, at: int, target: Target, scratch: Scratch, descriptor: int | None
@@ -165,3 +166,6 @@ class ChunkReader(LocatedField):
         except OSError as exc:
             raise self.error(chunk, f"cannot read {place.path}: {exc}") from exc
         self.files.note(len(buffer), time.perf_counter() - began)
+
+
+_PATH = attrgetter("path")

@@ -16,9 +16,9 @@ from oocload.chunks.scratch import Bytes
 from oocload.layout import FileStamp
 
 _MAX_BUFFERS = 1024  # IOV_MAX on Linux
-# Bytes per second of one thread's reads: below the first they come from disk, above the second from memory.
-_SLOW, _FAST = 1.0e9, 3.0e9
+_SLOW = 1.0e9  # bytes per second of one thread's reads: below, they come from disk
 _LEAST_NOTED = 64 * 1024
+_READS_AFTER_A_SLOW_ONE = 64  # what is announced is read fast: that alone does not mean that it is in memory
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Files:
     def __init__(self, keep_open: int, stamp: FileStamp | None = None) -> None:
         self._keep_open = keep_open
         self._stamp = stamp
-        self._from_disk = False
+        self._n_from_disk = 0  # reads until reads are held to come from memory
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._lock = threading.Lock()
         # Threads that nobody could wait for may still read: what they use goes when they do.
@@ -73,15 +73,15 @@ class Files:
 
     @property
     def from_disk(self) -> bool:
-        """Whether the last reads were slow enough to have come from disk."""
-        return self._from_disk
+        """Whether one of the last reads was slow enough to have come from disk."""
+        return self._n_from_disk > 0
 
     def note(self, nbytes: int, seconds: float) -> None:
         """Note how long a read took; small ones tell nothing."""
         if nbytes < _LEAST_NOTED:
             return
-        speed = nbytes / max(seconds, 1e-9)
-        self._from_disk = speed < _FAST if self._from_disk else speed < _SLOW
+        slow = nbytes < _SLOW * seconds
+        self._n_from_disk = _READS_AFTER_A_SLOW_ONE if slow else max(0, self._n_from_disk - 1)
 
     def announce(self, path: str, ranges: Iterable[tuple[int, int]]) -> None:
         """Let the kernel fetch ranges (offset, bytes) of a file while others are read, and nothing around them.

@@ -80,6 +80,9 @@ class RawReader(LocatedField):
                 self.files.note(nbytes, time.perf_counter() - began)
         return n_rows * self._row_nbytes
 
+    def announce(self, ranges: Ranges) -> None:
+        """Nothing is decoded, so there is nothing to do meanwhile: `read` announces what it reads."""
+
     def _runs(self, ranges: Ranges) -> tuple[list[_Run], int]:
         """Return where ranges of rows lie, chunk by chunk, and how many rows they are."""
         runs, at, height = [], 0, self._height

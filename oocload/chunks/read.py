@@ -7,7 +7,7 @@ Five readers of one shape: `RawReader` and `ChunkReader` (own code), `LibraryRea
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +28,10 @@ class FieldReader(Protocol):
 
     def read(self, ranges: Ranges, target: Target, scratch: Scratch) -> int:
         """Put ranges of rows into a target, one after the other; return the bytes that were decoded for it."""
+        ...
+
+    def announce(self, ranges: Ranges) -> None:
+        """Say which ranges of rows will be read soon; costs little where they are in the page cache."""
         ...
 
     @property
@@ -77,6 +81,9 @@ class LibraryReader:
                 at, first = at + last - first, last
         return at * self._field.row_nbytes
 
+    def announce(self, ranges: Ranges) -> None:
+        """The library reads when it is asked to."""
+
     def close(self) -> None:
         """Nothing of its own is open."""
 
@@ -118,6 +125,9 @@ class ResidentReader:
             at += stop - start
         return 0
 
+    def announce(self, ranges: Ranges) -> None:
+        """All of it is in memory."""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -156,15 +166,26 @@ class PartsReader:
     def read(self, ranges: Ranges, target: Target, scratch: Scratch) -> int:
         """Put ranges of rows into a target, one after the other; return the bytes that were decoded for it."""
         decoded = at = 0
+        for reader, start, stop in self._by_part(ranges):
+            decoded += reader.read([(start, stop)], target.behind(at), scratch)
+            at += stop - start
+        return decoded
+
+    def announce(self, ranges: Ranges) -> None:
+        """Say to each part which of its rows will be read soon."""
+        for reader, start, stop in self._by_part(ranges):
+            reader.announce([(start, stop)])
+
+    def _by_part(self, ranges: Ranges) -> Iterator[tuple[FieldReader, int, int]]:
+        """Yield the reader of a part, and a range of its own rows."""
         for start, stop in ranges:
             number = bisect_right(self._starts, start) - 1
             while start < stop:
                 part = self._parts[number]
                 end = min(stop, part.stop)
                 shift = part.source_start - part.start
-                decoded += self._readers[number].read([(start + shift, end + shift)], target.behind(at), scratch)
-                at, start, number = at + end - start, end, number + 1
-        return decoded
+                yield self._readers[number], start + shift, end + shift
+                start, number = end, number + 1
 
     def close(self) -> None:
         """Close every part's reader."""

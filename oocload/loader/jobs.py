@@ -57,6 +57,7 @@ class WindowJob:
     covered: NDArray[np.int64]  # rows of all ranges before each, and of all
     own: SlabJob | None
     following: SlabJob | None
+    announced: int = 0  # blocks so far
 
     @classmethod
     def of(cls, reading: Reading, own: SlabJob | None, following: SlabJob | None) -> WindowJob:
@@ -67,6 +68,16 @@ class WindowJob:
     def slabs(self) -> list[SlabJob]:
         """The slabs that its rows go to."""
         return [job for job in (self.own, self.following) if job is not None]
+
+    @property
+    def in_order(self) -> bool:
+        """Whether its rows follow each other in one slab as they do in the store."""
+        return len(self.slabs) == 1 and self.reading.picks is None and self.slabs[0].places is None
+
+    def ranges(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Return the rows of blocks ``first`` to ``last``."""
+        starts, stops = self.reading.starts[first:last], self.reading.stops[first:last]
+        return list(zip(starts.tolist(), stops.tolist(), strict=True))
 
 
 class Where:
@@ -83,9 +94,6 @@ class Where:
         self._picks = None
         if reading.picks is not None:
             self._picks = reading.picks[low:high] - job.covered[first]
-        slab = job.own or job.following
-        assert slab is not None
-        self.in_order = self._ends is None and self._picks is None and slab.places is None
 
     def target(self, name: str) -> Target:
         """Return where a field's rows go."""

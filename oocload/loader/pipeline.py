@@ -288,6 +288,8 @@ def _open(s: _Shared, following: tuple[Plan, int], root: NDArray[np.uint8], _: S
         before = s.unsealed
         read = _plan_window(plan, number, before, job)
         tasks = _cut(read, s.resources) if read is not None else []
+        if read is not None and not read.in_order:
+            _announce(read, s.resources.n_threads * tasks[0][2], s.resources)
     except BaseException as exc:
         with s.resources.condition:
             s.opening = False
@@ -354,11 +356,19 @@ def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) ->
             r.condition.notify_all()
 
 
+def _announce(job: WindowJob, stop: int, r: Resources) -> None:
+    """Let the kernel fetch a window's next blocks while others are decoded."""
+    first, job.announced = job.announced, max(job.announced, stop)  # if two threads meet here, some are announced twice
+    if ranges := job.ranges(first, stop):
+        for reader in r.readers.values():
+            reader.announce(ranges)
+
+
 def _read_blocks(job: WindowJob, first: int, last: int, r: Resources, scratch: Scratch) -> int:
     """Read blocks ``first`` to ``last`` of a window, all fields, to their places; return the bytes decoded."""
-    reading = job.reading
-    ranges = list(zip(reading.starts[first:last].tolist(), reading.stops[first:last].tolist(), strict=True))
-    where = Where(job, first, last)
-    if where.in_order:
+    where, ranges = Where(job, first, last), job.ranges(first, last)
+    if job.in_order:
         ranges = merged(ranges)
+    else:
+        _announce(job, last + r.n_threads * (last - first), r)
     return sum(reader.read(ranges, where.target(name), scratch) for name, reader in r.readers.items())
