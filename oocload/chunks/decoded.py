@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any
@@ -16,6 +17,7 @@ from oocload.chunks.fetch import read_all
 from oocload.chunks.located import LocatedField
 from oocload.chunks.scratch import Bytes, Scratch
 from oocload.chunks.target import Ranges, Target
+from oocload.errors import OocloadError
 from oocload.layout import ByteRange, FieldLayout
 from oocload.stores.base import Store
 
@@ -77,8 +79,9 @@ class ChunkReader(LocatedField):
             return
         chunks = (c for start, stop in ranges for band in self.grid.bands(start, stop) for c, _ in self.grid.band(band))
         places = filter(None, map(self.locations.find, islice(chunks, _MOST_ANNOUNCED)))
-        for path, together in groupby(places, key=_PATH):
-            self.files.announce(path, ((place.offset, place.nbytes) for place in together))
+        with suppress(OocloadError, OSError):  # whoever reads the chunk says what is wrong with it
+            for path, together in groupby(places, key=_PATH):
+                self.files.announce(path, ((place.offset, place.nbytes) for place in together))
 
     def _read(self, ranges: Ranges, target: Target, scratch: Scratch, descriptor: int | None) -> int:
         one_band = self._whole_band if self.layout.whole_rows else self._cut_band

@@ -87,11 +87,14 @@ class Files:
         """Let the kernel fetch ranges (offset, bytes) of a file while others are read, and nothing around them.
 
         Worth it for what comes from disk alone: a range that is in memory costs some microseconds of looking.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be opened.
+
         """
-        try:
-            file = self._take(path)
-        except OSError:
-            return  # whoever reads it says so
+        file = self._take(path)
         try:
             os.posix_fadvise(file.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
             for offset, nbytes in ranges:

@@ -288,8 +288,9 @@ def _open(s: _Shared, following: tuple[Plan, int], root: NDArray[np.uint8], _: S
         before = s.unsealed
         read = _plan_window(plan, number, before, job)
         tasks = _cut(read, s.resources) if read is not None else []
-        if read is not None and not read.in_order:
-            _announce(read, s.resources.n_threads * tasks[0][2], s.resources)
+        if tasks:
+            window, first, stop = tasks[0]
+            _announce(window, s.resources.n_threads * (stop - first), s.resources)
     except BaseException as exc:
         with s.resources.condition:
             s.opening = False
@@ -358,6 +359,8 @@ def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) ->
 
 def _announce(job: WindowJob, stop: int, r: Resources) -> None:
     """Let the kernel fetch a window's next blocks while others are decoded."""
+    if job.in_order:
+        return  # the kernel sees that by itself
     first, job.announced = job.announced, max(job.announced, stop)  # if two threads meet here, some are announced twice
     if ranges := job.ranges(first, stop):
         for reader in r.readers.values():
@@ -367,8 +370,7 @@ def _announce(job: WindowJob, stop: int, r: Resources) -> None:
 def _read_blocks(job: WindowJob, first: int, last: int, r: Resources, scratch: Scratch) -> int:
     """Read blocks ``first`` to ``last`` of a window, all fields, to their places; return the bytes decoded."""
     where, ranges = Where(job, first, last), job.ranges(first, last)
+    _announce(job, last + r.n_threads * (last - first), r)
     if job.in_order:
         ranges = merged(ranges)
-    else:
-        _announce(job, last + r.n_threads * (last - first), r)
     return sum(reader.read(ranges, where.target(name), scratch) for name, reader in r.readers.items())

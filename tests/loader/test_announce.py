@@ -7,10 +7,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import zarr
+from zarr.codecs import ZstdCodec
 
 import oocload
 from oocload.chunks import decoded
 from oocload.chunks.fetch import Files
+from oocload.errors import ChunkError
 
 Make = Callable[..., Path]
 Seen = list[tuple[str, int]]
@@ -116,3 +119,24 @@ def test_reads_come_from_disk_until_many_were_fast() -> None:
         assert files.from_disk
     files.note(10**6, 0.0001)
     assert not files.from_disk
+
+
+def test_a_damaged_chunk_is_an_error_of_its_own_batch(
+    tmp_path: Path, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.arange(64)
+    group = zarr.open_group(tmp_path / "s.zarr", mode="w")
+    group.create_array("x", data=rows, chunks=(4,), shards=(16,), compressors=ZstdCodec())
+    shard = tmp_path / "s.zarr" / "x" / "c" / "3"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\0")  # the checksum of its index
+    counts = []
+    for from_disk in (False, True):
+        monkeypatch.setattr(Files, "from_disk", from_disk)
+        how, n_rows = oocload.Shuffle(window_rows=4), 0
+        with oocload.Loader(tmp_path / "s.zarr", 4, x="x", seed=0, shuffle=how, memory="1 MiB", threads=1) as loader:
+            with pytest.raises(ChunkError, match="s.zarr"):
+                for batch in loader:
+                    n_rows += len(batch)
+        counts.append(n_rows)
+    assert counts[0] == counts[1] > 0
+    assert any(what == "announce" for what, _ in seen)

@@ -34,7 +34,8 @@ def test_abandoned_iterators_leave_nothing(make_store: Make) -> None:
         for _ in range(200):
             next(iter(loader))
         assert our_threads() == []
-        assert (psutil.Process().num_fds(), threading.active_count()) == base
+        assert psutil.Process().num_fds() <= base[0]  # what other tests left may go meanwhile
+        assert threading.active_count() <= base[1]
 
 
 def test_memory_stays_flat_over_epochs_and_abandoned_iterators(make_store: Make) -> None:
@@ -297,7 +298,6 @@ with oocload.Loader({str(path)!r}, 10, seed=0) as loader:
             sys.stdin.read()
 """
     environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
-    shared = set(os.listdir("/dev/shm"))
     said = []
     for _ in range(2):
         with subprocess.Popen(
@@ -305,10 +305,10 @@ with oocload.Loader({str(path)!r}, 10, seed=0) as loader:
         ) as process:
             assert process.stdout is not None
             said.append(process.stdout.readline())
+            assert "/dev/shm" not in Path(f"/proc/{process.pid}/maps").read_text()
             process.kill()
         assert process.returncode == -signal.SIGKILL
     assert said[0] == said[1] != ""
-    assert set(os.listdir("/dev/shm")) <= shared
     assert sorted(p.name for p in tmp_path.iterdir()) == ["store.h5", "tmp"]
     assert list((tmp_path / "tmp").iterdir()) == []
 
