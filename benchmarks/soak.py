@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import os
 import subprocess
@@ -55,7 +56,8 @@ def _iterator(loader: oocload.Loader) -> Callable[[], Iterator[Any]]:
 
 
 def _by_number(loader: oocload.Loader) -> Callable[[], Iterator[Any]]:
-    return lambda: (loader[number] for number in range(0, len(loader), 10))
+    first = itertools.cycle((0, len(loader) - 1))  # so that each begins in another slab than the one before
+    return lambda: (loader[number] for number in (next(first), *range(0, len(loader), 10)))
 
 
 def _to_tf(loader: oocload.Loader) -> Callable[[], Iterator[Any]]:

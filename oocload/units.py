@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+from math import isinf
 from typing import SupportsIndex
 
 from oocload.errors import InvalidArgumentError
@@ -48,7 +49,8 @@ def parse_bytes(value: int | str, name: str) -> int:
         n_bytes = operator.index(value)  # NumPy's integers too
     elif isinstance(value, str) and (match := _PATTERN.fullmatch(value)):
         factor = _FACTORS.get(match.group(2).lower())
-        n_bytes = None if factor is None else round(float(match.group(1)) * factor)
+        size = float(match.group(1))
+        n_bytes = None if factor is None or isinf(size) else round(size * factor)
     if n_bytes is None or n_bytes <= 0:
         raise InvalidArgumentError(
             f"{name} must be a size above zero, got {value!r}; write bytes as an integer or text such as '512 MiB'"

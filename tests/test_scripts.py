@@ -70,7 +70,11 @@ def test_footprint_benchmark(tmp_path: Path) -> None:
 
 def test_footprint_benchmark_under_a_limit(tmp_path: Path) -> None:
     shown = run("benchmarks/memory_footprint.py", "--quick", "--limit", "--only", "h5py chunk", "--dir", tmp_path)
-    assert "| h5py chunk by chunk | " in shown
+    if "no memory control group" in shown:
+        pytest.skip("no memory control group can be made here")
+    row = next(line for line in shown.splitlines() if line.startswith("| h5py chunk by chunk | "))
+    free, limited, ratio = (float(cell.replace(",", "")) for cell in row.split("|")[2:5])
+    assert min(free, limited, ratio) > 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,7 +82,7 @@ def test_soak_benchmark(tmp_path: Path) -> None:
     run("benchmarks/soak.py", "--quick", "--json", tmp_path / "s.json", "--dir", tmp_path)
     result = json.loads((tmp_path / "s.json").read_text())
     assert {"iterator", "by number"} <= {r["reader"] for r in result["results"]}
-    assert all(len(r["descriptors"]) == 1 for r in result["results"] if r["reader"] == "iterator")
+    assert all(len(r["descriptors"]) == 1 for r in result["results"])
 
 
 def test_overheads_benchmark(tmp_path: Path) -> None:

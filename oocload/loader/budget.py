@@ -49,13 +49,15 @@ class Budget:
             if self._settling:
                 return
             self._settling = True
-            while self._changes:
-                part, change = self._changes.popleft()
-                self._held[part] = self._held.get(part, 0) + change
-                self._peaks[part] = max(self._peaks.get(part, 0), self._held[part])
-                self._total += change
-                self._total_peak = max(self._total_peak, self._total)
-            self._settling = False
+            try:
+                while self._changes:
+                    part, change = self._changes.popleft()
+                    self._held[part] = self._held.get(part, 0) + change
+                    self._peaks[part] = max(self._peaks.get(part, 0), self._held[part])
+                    self._total += change
+                    self._total_peak = max(self._total_peak, self._total)
+            finally:  # an interrupt from the keyboard may come anywhere
+                self._settling = False
 
     @property
     def held(self) -> int:

@@ -101,8 +101,10 @@ def read_classes(store: Store, field: str, n_rows: int, argument: str) -> Balanc
     return Balance(field, codes, labels)
 
 
-def rows_of_ids(store: Store, parts: Mapping[Any, Any], ids: str, n_rows: int) -> dict[Any, NDArray[np.bool_]]:
-    """Return for each part which rows of the store its identifiers name.
+def rows_of_ids(
+    store: Store, parts: Mapping[Any, Any], ids: str, n_rows: int
+) -> Iterator[tuple[Any, NDArray[np.bool_]]]:
+    """Yield each part, and which rows of the store its identifiers name.
 
     The field is read once, some rows at a time: a sorted copy of the identifiers asked for is held meanwhile, and a
     byte or two for each row of the store.
@@ -128,7 +130,8 @@ def rows_of_ids(store: Store, parts: Mapping[Any, Any], ids: str, n_rows: int) -
             piece[found] = number
     for one in sought:
         one.check()
-    return {one.name: owner == number for number, one in enumerate(sought, 1)}
+    for number, one in enumerate(sought, 1):
+        yield one.name, owner == number
 
 
 def shared_row(row: int, *names: Any) -> InvalidArgumentError:
@@ -146,6 +149,8 @@ class _Sought:
         if len(given) and (given.dtype.kind in "SUO") != text:
             what = "text" if text else listed
             raise InvalidArgumentError(f"part {name!r}: field {ids!r} lists {what}, got {given.dtype}")
+        if given.dtype.kind in "iu" and listed.kind in "iu":
+            given = self._as_listed(given, listed)
         self._values = np.sort(_as_bytes(given) if text and len(given) else given)
         self._n_found = np.zeros(len(given), np.uint8)
         twice = self._values[1:][self._values[1:] == self._values[:-1]]
@@ -172,12 +177,19 @@ class _Sought:
 
     def check(self) -> None:
         """Refuse what was never found."""
-        unknown = self._values[self._n_found == 0]
+        self._refuse(self._values[self._n_found == 0], len(self._values))
+
+    def _as_listed(self, given: NDArray[Any], listed: np.dtype[Any]) -> NDArray[Any]:
+        """Return whole numbers in the field's dtype: unsigned and signed ones of 64 bits compare as floats."""
+        limits = np.iinfo(listed)
+        self._refuse(given[(given < int(limits.min)) | (given > int(limits.max))], len(given))
+        return given.astype(listed)
+
+    def _refuse(self, unknown: NDArray[Any], n_given: int) -> None:
         if len(unknown):
             shown = ", ".join(map(self._shown, unknown[:_SHOWN]))
             raise InvalidArgumentError(
-                f"part {self.name!r}: {len(unknown)} of {len(self._values)} ids are not in field {self._ids!r}, such "
-                f"as {shown}"
+                f"part {self.name!r}: {len(unknown)} of {n_given} ids are not in field {self._ids!r}, such as {shown}"
             )
 
     def _shown(self, value: Any) -> str:

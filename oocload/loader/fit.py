@@ -68,10 +68,10 @@ class Costs:
         What is held at most while the loader is made, when there are no slabs yet.
     per_thread
         Scratch of one worker.
-    batch
-        One batch.
     slab
         Window in blocks, and whether it may be dealt → bytes of one slab.
+    batch
+        The same → a copy of one batch, or of what a slab leaves over where that is more.
     left_over
         The same → copies of what a slab leaves over for the next: 1, or 0 where that is never anything.
     shuffle
@@ -85,7 +85,7 @@ class Costs:
 
     fixed: int
     per_thread: int
-    batch: int
+    batch: Callable[[int, bool], int]
     slab: Callable[[int, bool], int]
     left_over: Callable[[int, bool], int]
     shuffle: Callable[[int, bool], int]
@@ -101,7 +101,12 @@ class Costs:
         """
         n_slabs = 2 + self.dealt(blocks, deal) - tight + more_slabs
         n_copies = self.left_over(blocks, deal) + _COPIES_IF_TIGHT * tight
-        held = self.fixed + n_threads * self.per_thread + n_slabs * self.slab(blocks, deal) + n_copies * self.batch
+        held = (
+            self.fixed
+            + n_threads * self.per_thread
+            + n_slabs * self.slab(blocks, deal)
+            + n_copies * self.batch(blocks, deal)
+        )
         needed = max(self.opening, held + self.shuffle(blocks, deal))
         return Fit(blocks, deal, tight, n_slabs, n_threads, n_copies, needed)
 
@@ -199,7 +204,7 @@ def _too_small(costs: Costs, ceiling: int, least: int) -> MemoryCeilingError:
     what = "for this store and batch size"
     if costs.largest_chunk is not None and costs.largest_chunk[1] > ceiling:
         name, nbytes = costs.largest_chunk
-        what = f"where field {name!r} has chunks of {format_bytes(nbytes)}, each of which is decoded whole"
+        what = f"where field {name!r} has chunks of {format_bytes(nbytes)}, which are decoded whole"
         remedy = "run oocload convert to a store with smaller chunks, or raise memory="
     return MemoryCeilingError(
         f"memory must be at least {least} bytes ({format_bytes(least)}) {what}, got {format_bytes(ceiling)}; {remedy}"

@@ -467,7 +467,8 @@ class Loader(BatchSource):
         """Return the smallest ceiling, in bytes, that works for this store, batch size and window.
 
         Without ``Shuffle(window_rows=)`` or a loaded state, that is with the smallest window, of one block or as many
-        as hold a batch. What it is made of is written in ``docs/memory.md``. Reads nothing.
+        as hold a batch. A part of `split`, a pickled copy and a forked child keep the window of theirs, and count with
+        it. What it is made of is written in ``docs/memory.md``. Reads nothing.
         """
         return self._runtime.min_memory
 
@@ -496,7 +497,7 @@ class Loader(BatchSource):
         """Stop what runs, close files and let go of memory; a second call does nothing."""
         with self._lock:
             self._closed = True
-            self._access = None
+            self._access = self._planned = None
             self._finalizer()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -530,6 +531,8 @@ class Loader(BatchSource):
         return self._runtime
 
     def _restart(self, setup: Setup) -> None:
+        if self._runtime.pid == os.getpid():
+            self._runtime.rest()  # for a while there are two
         runtime = settle(self._store, setup)
         self._finalizer.detach()
         if self._runtime.pid == os.getpid():

@@ -18,7 +18,7 @@ from oocload.loader.batch import Batch, BatchForm
 from oocload.loader.budget import Budget
 from oocload.loader.loader import Loader
 from oocload.loader.options import check_transform, whole_number
-from oocload.loader.slabs import BatchCopies, slab_nbytes
+from oocload.loader.slabs import BatchCopies, KeptBatches, slab_nbytes
 from oocload.loader.source import BatchSource
 from oocload.loader.stats import Stats
 from oocload.plan.mix import ByBatches, Until, WithinBatches, check_until, shares_of
@@ -100,7 +100,6 @@ class Mix(BatchSource):
         seed: int,
         transform: Callable[[Any], Any] | None,
     ) -> None:
-        super().__init__()
         self._given = (weights, by, until, batch_size, seed, transform)
         self._ahead: tuple[tuple[int, int], Generator[Arrays]] | None = None
         self._loaders = _checked(loaders)
@@ -123,10 +122,15 @@ class Mix(BatchSource):
             self._schedule = ByBatches(shares, [len(x) for x in self._loaders], until)
         told = (by, until, [str(s) for s in shares], self._batch_size, self._seed)
         self._fingerprint = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-        condition = threading.Condition(threading.RLock())
         self._own_nbytes = _KEPT_BATCHES * slab_nbytes(first.fields, self._batch_size, 0) * (by == "rows")
-        budget = Budget(self._own_nbytes, condition)
-        self._copies = BatchCopies(first.fields, self._batch_size, _KEPT_BATCHES, budget, condition)
+        super().__init__()
+
+    def renew_locks(self) -> None:
+        """Make the locks, and what they guard, or replace them in a forked child."""
+        super().renew_locks()
+        condition, kept = threading.Condition(threading.RLock()), KeptBatches()
+        self._budget = Budget(self._own_nbytes, condition)
+        self._copies = BatchCopies(self.fields, self._batch_size, _KEPT_BATCHES, self._budget, condition, kept)
 
     # Batches
 
@@ -285,6 +289,11 @@ class Mix(BatchSource):
     def min_memory(self) -> int:
         """Return what `memory` would be with the smallest ceilings that work."""
         return self._own_nbytes + sum(loader.min_memory() for loader in self._loaders)
+
+    @property
+    def budget(self) -> Budget:
+        """Bytes held by the batches that a mix by rows puts together; those of the loaders are in `stats`."""
+        return self._budget
 
     @property
     def loaders(self) -> tuple[Loader, ...]:

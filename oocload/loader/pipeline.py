@@ -15,7 +15,6 @@ import atexit
 import os
 import threading
 import time
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -27,11 +26,11 @@ from numpy.typing import NDArray
 
 from oocload.chunks.read import FieldReader
 from oocload.chunks.scratch import Scratch
-from oocload.errors import ClosedError, KeptBatchesWarning
+from oocload.errors import ClosedError
 from oocload.layout import FieldLayout
 from oocload.loader.budget import Budget
 from oocload.loader.jobs import SlabJob, Where, WindowJob, merged
-from oocload.loader.slabs import SlabPool, carve
+from oocload.loader.slabs import KeptBatches, SlabPool, carve
 from oocload.loader.stats import Stats
 from oocload.plan.windows import Plan
 
@@ -54,10 +53,12 @@ class Resources:
     stats: Stats
     condition: threading.Condition
     n_threads: int
+    kept: KeptBatches
     permuting_nbytes: int = 0  # per pipeline
+    scratch_nbytes: int = 0  # per thread, at most
+    spare_nbytes: int = 0  # of the ceiling, when one pipeline has all that it takes
     scratches: deque[Scratch] = field(default_factory=deque)  # of threads that ended; a fresh one costs page faults
     n_pipelines: int = 0
-    warned_kept: bool = False
 
     def take_scratch(self) -> Scratch:
         """Return the buffers of a thread that ended, or new ones."""
@@ -65,6 +66,21 @@ class Resources:
             return self.scratches.pop()
         except IndexError:
             return Scratch(lambda n_bytes: self.budget.take("scratch", n_bytes))
+
+    def give_scratch(self, scratch: Scratch) -> None:
+        """Keep the buffers of a thread that ends for the next one, or let go of them where there are enough."""
+        with self.condition:
+            if len(self.scratches) < self.n_threads:
+                self.scratches.append(scratch)
+            else:
+                self.budget.give("scratch", scratch.nbytes)
+
+    def threads_of_another(self) -> int:
+        """Return how many threads the next pipeline has: beside others, as many as the ceiling leaves room for."""
+        if not self.n_pipelines:
+            return self.n_threads
+        room = (self.spare_nbytes - self.permuting_nbytes) // max(1, self.scratch_nbytes)
+        return max(1, min(self.n_threads, room))
 
 
 @dataclass
@@ -104,14 +120,18 @@ class Pipeline:
         self._shared = _Shared(resources, source, ahead)
         self._pid = os.getpid()
         self._counted = True
+        n_threads = resources.threads_of_another()
         resources.n_pipelines += 1
         resources.budget.take("permuting", resources.permuting_nbytes)
-        self._threads = [
-            _Worker(target=_work, args=(self._shared,), name=f"oocload-{i}", daemon=True)
-            for i in range(resources.n_threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[_Worker] = []
+        try:
+            for i in range(n_threads):
+                thread = _Worker(target=_work, args=(self._shared,), name=f"oocload-{i}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except BaseException:  # no more threads are allowed: those there are must end
+            self.close()
+            raise
         _live.add(self)
 
     def take(self) -> SlabJob | None:
@@ -131,7 +151,7 @@ class Pipeline:
         with s.resources.condition:
             s.n_wanted += 1
             s.resources.condition.notify_all()
-            deadline = time.monotonic() + (0.0 if s.resources.warned_kept else _GRACE_S)
+            deadline = time.monotonic() + (0.0 if s.resources.kept.told else _GRACE_S)
             while not (s.jobs and s.jobs[0].ready):
                 if s.closed:
                     raise ClosedError("loader must be open while it is iterated; it was closed")
@@ -194,14 +214,7 @@ class Pipeline:
             return
         s.beyond = True
         s.resources.condition.notify_all()
-        if not s.resources.warned_kept:
-            s.resources.warned_kept = True
-            warnings.warn(
-                "batches are kept after the next one was asked for, or two iterators of one loader run at once, so "
-                "memory goes beyond the ceiling; copy what you keep (batch.copy()), or make a loader for each iterator",
-                KeptBatchesWarning,
-                stacklevel=4,
-            )
+        s.resources.kept.tell()
 
 
 class _Worker(threading.Thread):
@@ -230,7 +243,7 @@ def _work(s: _Shared) -> None:
             step(scratch)
             del step  # it keeps its window's slab alive
     finally:
-        s.resources.scratches.append(scratch)
+        s.resources.give_scratch(scratch)
 
 
 def _next_step(s: _Shared) -> Callable[[Scratch], None] | None:
@@ -281,13 +294,9 @@ def _may_open(s: _Shared) -> bool:
 
 
 def _open(s: _Shared, following: tuple[Plan, int], root: NDArray[np.uint8], _: Scratch) -> None:
-    """Decide where each row of a slab goes, and queue the tasks of the window that can now be read."""
-    plan, number = following
+    """Queue the tasks of the window that can be read now that there is one slab more."""
     try:
-        job = _plan_slab(s.resources, plan, number, root)
-        before = s.unsealed
-        read = _plan_window(plan, number, before, job)
-        tasks = _cut(read, s.resources) if read is not None else []
+        tasks = _queue(s, *following, root)
         if tasks:
             window, first, stop = tasks[0]
             _announce(window, s.resources.n_threads * (stop - first), s.resources)
@@ -296,7 +305,14 @@ def _open(s: _Shared, following: tuple[Plan, int], root: NDArray[np.uint8], _: S
             s.opening = False
             _fail(s, exc)
             s.resources.condition.notify_all()
-        return
+
+
+def _queue(s: _Shared, plan: Plan, number: int, root: NDArray[np.uint8]) -> list[tuple[WindowJob, int, int]]:
+    """Decide where each row of a slab goes, and queue the tasks of the window that can now be read; return them."""
+    job = _plan_slab(s.resources, plan, number, root)
+    before = s.unsealed
+    read = _plan_window(plan, number, before, job)
+    tasks = _cut(read, s.resources) if read is not None else []
     with s.resources.condition:
         s.opening = False
         if not s.closed:
@@ -310,6 +326,7 @@ def _open(s: _Shared, following: tuple[Plan, int], root: NDArray[np.uint8], _: S
             job.sealed = number == plan.n_slabs - 1 or plan.n_slabs == plan.n_windows
             s.unsealed = None if job.sealed else job
         s.resources.condition.notify_all()
+    return tasks
 
 
 def _plan_slab(r: Resources, plan: Plan, number: int, root: NDArray[np.uint8]) -> SlabJob:

@@ -111,8 +111,8 @@ def split_ids(
 
     """
     if ids is not None:
-        masks = rows_of_ids(store, parts, ids, grid.n_rows)
-        return [_named(name, select_marked, grid, selection, mask) for name, mask in masks.items()]
+        marked = rows_of_ids(store, parts, ids, grid.n_rows)
+        return [_named(name, select_marked, grid, selection, mask) for name, mask in marked]
     found = {}
     for name, part in parts.items():
         given = part if isinstance(part, np.ndarray) else np.asarray(list(part))

@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter
 
@@ -24,7 +24,7 @@ from oocload.loader.fit import Costs, Fit, Wish, check_blocks, fit, smallest
 from oocload.loader.labels import warn_of_runs
 from oocload.loader.options import Setup, multiples_near
 from oocload.loader.pipeline import Pipeline, Resources
-from oocload.loader.slabs import BatchCopies, SlabPool, slab_nbytes
+from oocload.loader.slabs import BatchCopies, KeptBatches, SlabPool, slab_nbytes
 from oocload.loader.stats import Stats
 from oocload.plan.balance import BalancedOptions, Classes
 from oocload.plan.blocks import BlockGrid, FieldRows, amplification, lay_blocks
@@ -48,7 +48,6 @@ from oocload.units import format_bytes
 _UNSHUFFLED_WINDOW_NBYTES = 32 * 2**20
 _WARN_AMPLIFICATION = 1.2
 _BLOCK_NBYTES = 3 * 8  # where it begins and ends, and how many of its rows are taken
-_HELD_THROUGHOUT = frozenset({"index", "resident", "order", "selection"})
 
 
 class Runtime:
@@ -80,7 +79,8 @@ class Runtime:
         self.relative_entropy = epoch_entropy(options.batch_rows, self.window_blocks, self.n_blocks, options.dealt)
         self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
         fields, n_copies = setup.fields, fitted.n_copies
-        self.copies = BatchCopies(fields, _copy_rows(options), n_copies, self.budget, condition)
+        kept = KeptBatches()
+        self.copies = BatchCopies(fields, _copy_rows(options), n_copies, self.budget, condition, kept)
         self._resources = Resources(
             fields=fields,
             readers=readers,
@@ -90,12 +90,16 @@ class Runtime:
             stats=self.stats,
             condition=condition,
             n_threads=fitted.n_threads,
+            kept=kept,
             permuting_nbytes=_permuting_nbytes(options),
+            scratch_nbytes=_scratch_nbytes(readers, resident),
+            spare_nbytes=ceiling - fitted.needed,
         )
         self.budget.take("order", _order_nbytes(options.pool.most_visits, options.shuffle))
         self.budget.take("selection", chosen_nbytes(setup, options))
         for name, reader in readers.items():
             self.budget.take("resident" if name in resident else "index", reader.held_nbytes)
+        weakref.finalize(self, _give_all, self.budget, ("order", "selection")).atexit = False
 
     def open_pipeline(self, source: Iterator[tuple[Plan, int]], ahead: int) -> Pipeline:
         """Start threads that decode windows.
@@ -111,8 +115,18 @@ class Runtime:
         self._pipelines.add(pipeline)
         return pipeline
 
+    def rest(self) -> None:
+        """Let go of what is made again when it is needed: slabs and scratch that nobody uses."""
+        r = self._resources
+        r.pool.rest()
+        while r.scratches:
+            self.budget.give("scratch", r.scratches.pop().nbytes)
+
     def close(self) -> None:
-        """Stop all pipelines, close files and let go of slabs; a second call does nothing."""
+        """Stop all pipelines, close files and let go of slabs; a second call does nothing.
+
+        What says which rows come when stays: a closed loader still has a length, and row numbers for each batch.
+        """
         if self.pid != os.getpid():
             return
         r = self._resources
@@ -123,11 +137,16 @@ class Runtime:
             r.readers = {}  # with the chunk indexes and fields that they hold
         r.pool.close()
         self.copies.close()
-        while r.scratches:
-            self.budget.give("scratch", r.scratches.pop().nbytes)
-        for part, (held, _) in self.budget.parts().items():
-            if part in _HELD_THROUGHOUT:
-                self.budget.give(part, held)
+        self.rest()
+        _give_all(self.budget, ("index", "resident"))
+        order, _ = self.budget.parts()["order"]
+        self.budget.give("order", order - _BLOCK_NBYTES * self.options.pool.most_visits)
+
+
+def _give_all(budget: Budget, parts: Collection[str]) -> None:
+    for part, (held, _) in budget.parts().items():
+        if part in parts:
+            budget.give(part, held)
 
 
 def settle(store: Store, setup: Setup) -> Runtime:
@@ -170,7 +189,7 @@ def settle(store: Store, setup: Setup) -> Runtime:
     least = smallest(costs, wish)
     runtime = Runtime(options, fitted, ceiling, least, setup, selection, resident, readers, store)
     if setup.selection is None and setup.window_blocks is None:  # parts of a loader that warned do not warn again
-        _warn_of_ceiling(setup.ceiling, fitted)
+        _warn_of_ceiling(setup.ceiling, fitted, least)
         _warn_of_amplification(fields, resident, grid)
         if not warn_of_runs(setup, options, runtime.window_blocks, readers):
             _warn_of_small_window(runtime, setup)
@@ -248,14 +267,18 @@ def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader
     return Costs(
         fixed=fixed,
         opening=fixed + max(once, default=0),
-        per_thread=sum(most_needs([r for name, r in readers.items() if name not in resident]).values()),
-        batch=slab_nbytes(setup.fields, _copy_rows(options), 0),
+        per_thread=_scratch_nbytes(readers, resident),
+        batch=lambda *window: slab_nbytes(setup.fields, _copy_rows(at(*window)), 0),
         slab=lambda *window: _slab_nbytes(setup, at(*window)),
         left_over=lambda *window: int(at(*window).leaves_over),
         shuffle=lambda *window: _permuting_nbytes(at(*window)),
         dealt=lambda *window: at(*window).dealt,
         largest_chunk=_largest_chunk(setup.fields),
     )
+
+
+def _scratch_nbytes(readers: Mapping[str, FieldReader], resident: frozenset[str]) -> int:
+    return sum(most_needs([r for name, r in readers.items() if name not in resident]).values())
 
 
 def _slab_nbytes(setup: Setup, options: PlanOptions) -> int:
@@ -273,8 +296,8 @@ def _permuting_nbytes(options: PlanOptions) -> int:
 
 
 def _largest_chunk(fields: Mapping[str, FieldLayout]) -> tuple[str, int] | None:
-    """Return name and bytes of the largest chunk that is decoded whole."""
-    decoded = {n: f.chunk_nbytes for n, f in fields.items() if any(s.height for s in f.segments)}
+    """Return name and bytes of the largest chunk that is decoded whole, or row of chunks where rows are cut."""
+    decoded = {n: max((s.height for s in f.segments), default=0) * f.row_nbytes for n, f in fields.items()}
     return max(decoded.items(), key=itemgetter(1), default=None)
 
 
@@ -293,7 +316,7 @@ def chosen_nbytes(setup: Setup, options: PlanOptions) -> int:
     return held
 
 
-def _warn_of_ceiling(ceiling: int | None, fitted: Fit) -> None:
+def _warn_of_ceiling(ceiling: int | None, fitted: Fit, least: int) -> None:
     if ceiling is None:
         return
     total, available = total_memory(), available_memory()
@@ -303,9 +326,14 @@ def _warn_of_ceiling(ceiling: int | None, fitted: Fit) -> None:
         has = f"of memory {format_bytes(fitted.needed)} are needed, and {format_bytes(available)} are available"
     else:
         return
+    remedy = f"pass memory= from {least} ({format_bytes(least)}) to {available} bytes ({format_bytes(available)})"
+    if least > available:
+        remedy = (
+            f"even the least that works, {format_bytes(least)}, is more than the {format_bytes(available)} available; "
+            "lower batch_size or the window, or run oocload convert to a store with smaller chunks"
+        )
     warnings.warn(
-        f"{has}: it may be killed before it reaches its ceiling; pass at most {format_bytes(available)}, or "
-        f"memory=None for a quarter of that",
+        f"{has}: it may be killed before it reaches its ceiling; {remedy}",
         MemoryCeilingWarning,
         stacklevel=4,
     )

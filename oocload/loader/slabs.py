@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,8 +20,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.chunks.scratch import align
+from oocload.errors import KeptBatchesWarning
 from oocload.layout import FieldLayout
 from oocload.loader.budget import Budget
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class KeptBatches:
+    """Tells the user, once, that memory goes beyond the ceiling as batches are kept."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def tell(self) -> None:
+        """Warn at the line that asked for a batch, if nobody has yet."""
+        if self.told:
+            return
+        self.told = True
+        frame, level = sys._getframe(1), 2
+        while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE:
+            frame, level = frame.f_back, level + 1
+        warnings.warn(
+            "batches are kept after the next one was asked for, or two iterators of one loader run at once, so "
+            "memory goes beyond the ceiling; copy what you keep (batch.copy()), or make a loader for each iterator",
+            KeptBatchesWarning,
+            stacklevel=level,
+        )
 
 
 class SlabPool:
@@ -74,13 +101,19 @@ class SlabPool:
         weakref.finalize(root, self._take_back, memory, keep).atexit = False
         return root
 
-    def close(self) -> None:
-        """Let go of the free slabs; those in use go when their last view dies."""
+    def rest(self) -> None:
+        """Let go of the free slabs; they are made again when they are needed."""
         with self._condition:
-            self._closed = True
             while self._free:
                 self._free.pop()
+                self._n_left += 1
                 self._budget.give(self._part, self.slab_nbytes)
+
+    def close(self) -> None:
+        """Let go of the free slabs for good; those in use go when their last view dies."""
+        with self._condition:
+            self._closed = True
+            self.rest()
 
     def _make(self) -> mmap.mmap:
         # Anonymous pages of its own: page-aligned, and given back to the system when the slab goes.
@@ -118,6 +151,8 @@ class BatchCopies:
         Counts them under "copies".
     condition
         Guards them.
+    kept
+        Tells the user where more are held.
 
     """
 
@@ -128,15 +163,20 @@ class BatchCopies:
         n_copies: int,
         budget: Budget,
         condition: threading.Condition,
+        kept: KeptBatches,
     ) -> None:
         self._fields = fields
         self._pool = SlabPool(slab_nbytes(fields, batch_rows, 0), n_copies, budget, condition, "copies")
         self._condition = condition
+        self._kept, self._budget = kept, budget
 
     def room(self, n_rows: int) -> dict[str, NDArray[Any]]:
         """Return arrays for some rows; their memory comes back when nobody looks at them."""
         with self._condition:
-            root = self._pool.lease(beyond=not self._pool.available())
+            beyond = not self._pool.available()
+            root = self._pool.lease(beyond)
+        if beyond and self._budget.held > self._budget.ceiling:
+            self._kept.tell()
         return carve(root, self._fields, n_rows, 0)[1]
 
     def of(
@@ -166,6 +206,10 @@ def slab_nbytes(fields: Mapping[str, FieldLayout], n_rows: int, index_rows: int)
     return nbytes if nbytes < _LEAST_HUGE_NBYTES else -(-nbytes // _HUGE_PAGE_NBYTES) * _HUGE_PAGE_NBYTES
 
 
+def _let_go(_: NDArray[np.uint8]) -> None:
+    """Do nothing: whoever was to call this held the slab until now."""
+
+
 def carve(
     root: NDArray[np.uint8], fields: Mapping[str, FieldLayout], n_rows: int, index_rows: int
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
@@ -178,6 +222,7 @@ def carve(
         nbytes = field.row_nbytes * n_rows
         if field.dtype.hasobject:  # its room in the slab stays untouched, and stands for what the objects take
             arrays[name] = np.empty((n_rows, *field.row_shape), field.dtype)
+            weakref.finalize(arrays[name], _let_go, root).atexit = False  # and the slab is not free before they go
             offset += align(nbytes)
             continue
         arrays[name] = root[offset : offset + nbytes].view(field.dtype).reshape(n_rows, *field.row_shape)

@@ -118,25 +118,32 @@ def test_a_ceiling_above_what_the_machine_has_is_warned_about(
     machine("")
     with pytest.warns(
         oocload.MemoryCeilingWarning,
-        match=r"memory is 17\.0 GiB, and this process can have 16\.0 GiB at most: .* pass at most 8\.0 GiB, or memory="
-        "None",
+        match=r"memory is 17\.0 GiB, and this process can have 16\.0 GiB at most: .* pass memory= from \d+ \(.*\) to "
+        r"8589934592 bytes \(8\.0 GiB\)",
     ):
         oocload.Loader(path, 10, memory="17 GiB").close()
     oocload.Loader(path, 10, memory="16 GiB").close()  # which it needs no part of
 
 
+@pytest.mark.parametrize(
+    ("left", "remedy"),
+    [
+        (100_000, r"97\.7 KiB are available: .* pass memory= from \d+ \(.*\) to 100000 bytes \(97\.7 KiB\)"),
+        (
+            10_000,
+            r"9\.8 KiB are available: .* even the least that works, .*, is more than the 9\.8 KiB available; lower",
+        ),
+    ],
+)
 def test_a_need_above_what_is_available_is_warned_about(
-    machine: Callable[..., Path], make_store: Callable[..., Path]
+    machine: Callable[..., Path], make_store: Callable[..., Path], left: int, remedy: str
 ) -> None:
     path = make_store(5000, 50, compression="lzf")
     root = machine("0::/\n")
     root.mkdir(exist_ok=True)
     (root / "cgroup.controllers").write_text("memory")
-    group(root, 2, 300 * MIB, used=300 * MIB - 100_000)
-    with pytest.warns(
-        oocload.MemoryCeilingWarning,
-        match=r"of memory .* are needed, and 97\.7 KiB are available: .* at most 97\.7 KiB",
-    ):
+    group(root, 2, 300 * MIB, used=300 * MIB - left)
+    with pytest.warns(oocload.MemoryCeilingWarning, match=rf"of memory .* are needed, and {remedy}"):
         oocload.Loader(path, 100, memory="100 MiB").close()
 
 
@@ -147,6 +154,7 @@ def test_a_need_above_what_is_available_is_warned_about(
         (-1, "memory must be a size above zero, got -1; write bytes"),
         ("-5 MiB", "memory must be a size above zero, got '-5 MiB'; write bytes"),
         ("lots", "memory must be a size above zero, got 'lots'; write bytes as an integer or text such as '512 MiB'"),
+        ("9" * 400, "memory must be a size above zero, got '999"),
         ("0 GiB", "memory must be a size above zero, got '0 GiB'"),
         ("5 XB", "memory must be a size above zero, got '5 XB'"),
         (1e9, r"memory must be a size above zero, got 1000000000\.0; write bytes as an integer"),

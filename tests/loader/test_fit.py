@@ -19,15 +19,18 @@ Make = Callable[..., Path]
 MIB = 2**20
 
 
+_ALL_BLOCKS = 30  # of the store: a window of all of them is one slab, and leaves nothing over
+
+
 def costs(fixed: int, per_thread: int, batch: int, block: int, dealing: bool, opening: int = 0) -> Costs:
     return Costs(
         fixed=fixed,
         per_thread=per_thread,
-        batch=batch,
+        batch=lambda blocks, deal: batch + blocks,
         slab=lambda blocks, deal: blocks * block + batch,
-        left_over=lambda blocks, deal: 1,
+        left_over=lambda blocks, deal: int(blocks < _ALL_BLOCKS),
         shuffle=lambda blocks, deal: blocks,
-        dealt=lambda blocks, deal: dealing and deal,
+        dealt=lambda blocks, deal: dealing and deal and blocks < _ALL_BLOCKS,
         opening=opening,
     )
 
@@ -68,10 +71,12 @@ def test_what_fits_stays_below_the_ceiling_and_is_found_from_the_smallest_on(
     assert least <= found.window_blocks <= blocks
     assert 1 <= found.n_threads <= n_threads
     assert deal is None or found.deal is deal
-    assert found.n_slabs >= 2 + (dealing and found.deal) - found.tight
-    # one more block, or one more thread, would not fit
+    assert found.n_slabs >= 2 + c.dealt(found.window_blocks, found.deal) - found.tight
+    # one more thread would not fit, nor would one more block with as many threads as windows are chosen for
     at = (found.window_blocks, found.deal, found.tight)
     assert found.n_threads == n_threads or c.fit(*at, found.n_threads + 1).needed > ceiling
+    more = range(found.window_blocks + 1, blocks + 1)
+    assert all(c.fit(n, found.deal, found.tight, 4).needed > ceiling for n in more)
     if found.tight:
         assert c.fit(least, False if deal is None else deal, False, 1).needed > ceiling
 
@@ -96,6 +101,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "in order": {"shuffle": False},
     "window": {"shuffle": oocload.Shuffle(window_rows=260)},
     "streams": {"shuffle": oocload.Shuffle(window_rows=260, streams=4)},
+    "long streams": {"shuffle": oocload.Shuffle(window_rows=960, streams=2)},
     "weights": {"weights": np.arange(1003) + 1.0, "shuffle": oocload.Shuffle(window_rows=260)},
     "balanced": {"balanced": "label", "shuffle": oocload.Shuffle(window_rows=260)},
     "drop_last": {"drop_last": True, "shuffle": oocload.Shuffle(window_rows=260)},
@@ -250,6 +256,7 @@ def test_a_tight_loader_pickles(numbered_store: Callable[[str], Path]) -> None:
         assert [y.tolist() for _, y in copy] == [y.tolist() for _, y in tight]
 
 
+@pytest.mark.filterwarnings("ignore::oocload.errors.ShuffleQualityWarning")
 def test_a_chunk_above_the_ceiling_is_named(tmp_path: Path) -> None:
     rows = np.zeros((5000, 1000), "uint8")
     import h5py
@@ -258,7 +265,20 @@ def test_a_chunk_above_the_ceiling_is_named(tmp_path: Path) -> None:
         file.create_dataset("images", data=rows, chunks=(2500, 1000), compression="gzip")
     with pytest.raises(
         MemoryCeilingError,
-        match=r"memory must be at least \d+ bytes .* where field 'images' has chunks of 2\.4 MiB, each of which is "
-        r"decoded whole, got 2\.0 MiB; run oocload convert",
-    ):
+        match=r"memory must be at least \d+ bytes .* where field 'images' has chunks of 2\.4 MiB, which are decoded "
+        r"whole, got 2\.0 MiB; run oocload convert",
+    ) as error:
         oocload.Loader(tmp_path / "one.h5", 10, memory="2 MiB")
+    with pytest.raises(MemoryCeilingError, match=r"where field 'images' has chunks of 2\.4 MiB"):
+        oocload.Loader([tmp_path / "one.h5"] * 2, 10, memory="2 MiB")
+    least = int(str(error.value).split("at least ")[1].split()[0])
+    oocload.Loader(tmp_path / "one.h5", 10, memory=least).close()
+
+
+def test_chunks_that_rows_are_cut_into_are_named(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "grid.h5", "w") as file:
+        file.create_dataset("t", data=np.zeros((2500, 1000), "uint8"), chunks=(2500, 10), compression="gzip")
+    with pytest.raises(MemoryCeilingError, match=r"where field 't' has chunks of 2\.4 MiB.* run oocload convert"):
+        oocload.Loader(tmp_path / "grid.h5", 10, memory="2 MiB")

@@ -14,6 +14,7 @@ import pytest
 import oocload
 from oocload.errors import KeptBatchesWarning, MemoryCeilingError, ShuffleQualityWarning
 from oocload.loader.available import available_memory, default_ceiling
+from oocload.loader.runtime import settle
 from tests.conftest import check_rows
 
 Make = Callable[..., Path]
@@ -76,6 +77,7 @@ def test_kept_batches_are_served_from_new_memory_and_told_once(make_store: Make)
         with pytest.warns(KeptBatchesWarning, match="batches are kept .* copy what you keep") as warned:
             kept = list(loader)
         assert len(warned) == 1
+        assert warned[0].filename == __file__
         rows = np.concatenate([y for _, y in kept])
         assert np.array_equal(np.sort(rows), np.arange(5000))
         for x, y in kept:
@@ -86,6 +88,21 @@ def test_kept_batches_are_served_from_new_memory_and_told_once(make_store: Make)
         assert held < peak
         for x, y in loader:
             check_rows(x, y)
+
+
+def test_kept_text_is_told_too(tmp_path: Path) -> None:
+    """Python objects lie beside the slab that stands for them."""
+    texts = np.array([f"message {n}" for n in range(2000)], object)
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file.create_dataset("text", data=texts, dtype=h5py.string_dtype(), chunks=(50,))
+    how = oocload.Shuffle(window_rows=200)
+    with oocload.Loader(tmp_path / "t.h5", 50, x="text", shuffle=how, seed=0) as loader:
+        for _ in loader:
+            pass
+        del _
+        with pytest.warns(KeptBatchesWarning, match="copy what you keep"):
+            kept = list(loader)
+        assert len({text for batch in kept for text in batch}) == 2000
 
 
 def test_slabs_are_not_recycled_under_a_live_view(make_store: Make) -> None:
@@ -110,9 +127,35 @@ def test_memory_is_given_back_on_close(make_store: Make) -> None:
     loader = oocload.Loader(make_store(compression="gzip"), 100, seed=0)
     list(map(len, loader))
     assert loader.stats.memory.held > 0
+    memory = loader.stats.memory
     loader.close()
-    assert loader.stats.memory.held == 0
-    assert not any(held for held, _ in loader.stats.memory.parts().values())
+    held = {part: held for part, (held, _) in memory.parts().items() if held}
+    assert held == {"order": 24 * 78}  # the blocks, so that len() and batch_rows() go on
+    assert loader.batch_rows(0).shape == (100,)
+    loader.close()
+    assert memory.held == 24 * 78
+    del loader
+    gc.collect()
+    assert memory.held == 0
+
+
+def test_two_runtimes_are_never_held_whole(make_store: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state with another window makes the loader anew: what the old one can make again goes before."""
+    path = make_store(5000, 50, compression="gzip")
+    state = oocload.Loader(path, 100, seed=0, shuffle=oocload.Shuffle(window_rows=500)).state_dict()
+    with oocload.Loader(path, 100, seed=0) as loader:
+        list(map(len, loader))
+        assert {"slabs", "scratch"} <= {part for part, (held, _) in loader.stats.memory.parts().items() if held}
+        memory, seen = loader.stats.memory, []
+
+        def look(*args: object) -> object:
+            seen.append({part: held for part, (held, _) in memory.parts().items()})
+            return settle(*args)
+
+        monkeypatch.setattr("oocload.loader.loader.settle", look)
+        loader.load_state_dict(state)
+        assert [(held["slabs"], held["scratch"]) for held in seen] == [(0, 0)]
+        assert sum(map(len, (y for _, y in loader))) == 5000
 
 
 @pytest.mark.parametrize("kind", ["close", "forget"])

@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oocload
-from oocload.errors import InvalidArgumentError, StateError
+from oocload.errors import InvalidArgumentError, KeptBatchesWarning, StateError
 from tests.conftest import check_rows, numbered
 
 Make = Callable[..., Path]
@@ -48,6 +50,40 @@ def pairs(batch: object) -> list[tuple[int, int]]:
 
 def take(stream: Iterator[object], n: int) -> list[list[tuple[int, int]]]:
     return [pairs(batch) for batch in itertools.islice(stream, n)]
+
+
+def test_kept_batches_are_told_once_and_counted(paths: list[Path]) -> None:
+    with oocload.mix(make(paths), weights=[5, 3, 2]) as mixed:
+        for _ in mixed:
+            assert mixed.budget.peak <= mixed.budget.ceiling
+        with pytest.warns(KeptBatchesWarning, match="batches are kept .* copy what you keep") as warned:
+            kept = list(mixed)
+        assert len(warned) == 1
+        assert warned[0].filename == __file__
+        assert mixed.budget.peak > mixed.budget.ceiling
+        rows = [pair for batch in kept for pair in pairs(batch)]
+        assert len(set(rows)) == len(rows) == 450
+        del kept, _
+        assert mixed.budget.held == mixed.budget.ceiling  # what is used again
+    assert mixed.budget.held == 0
+
+
+def test_a_forked_child_mixes_in_memory_of_its_own(paths: list[Path]) -> None:
+    mixed = oocload.mix(make(paths), weights=[5, 3, 2])
+    expected = take(iter(mixed), 20)
+    mixed.load_state_dict({**mixed.state_dict(), "epoch": 0, "batch": 0})
+
+    def read(queue: Any) -> None:
+        got = [pairs(batch) for batch in itertools.islice(iter(mixed), 20)]
+        queue.put((got, mixed.budget.peak <= mixed.budget.ceiling))
+
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=read, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == (expected, True)
+    child.join()
+    mixed.close()
 
 
 def test_every_batch_has_its_proportions(paths: list[Path]) -> None:
@@ -133,7 +169,8 @@ def test_any_batch_alone(paths: list[Path], by: str) -> None:
 
 def test_a_batch_that_is_kept_stays(paths: list[Path]) -> None:
     with oocload.mix(make(paths)) as mixed:
-        kept = list(mixed)
+        with pytest.warns(KeptBatchesWarning):
+            kept = list(mixed)
         copies = [(x.copy(), y["y"].copy()) for x, y in kept]
         for x, y in mixed:
             check_rows(x, y["y"])

@@ -167,6 +167,20 @@ def test_the_classic_partition(labelled: Path, field: str | None, make: Callable
             assert sorted(rows_of(listed[1])) == sorted(numbers[400:550])
 
 
+def test_large_unsigned_identifiers_are_told_apart(tmp_path: Path) -> None:
+    """As floats, which NumPy compares signed and unsigned integers as, they are the same."""
+    ids = np.uint64(2**60) + np.arange(40, dtype="u8")
+    with h5py.File(tmp_path / "u.h5", "w") as file:
+        file["x"], file["id"] = np.arange(40), ids
+    with oocload.Loader(tmp_path / "u.h5", 4, x="x", seed=0) as loader:
+        parts = loader.split({"a": ids[:7].astype("i8"), "b": ids[7:].tolist()}, ids="id")
+        with parts["a"] as a, parts["b"] as b:
+            assert sorted(np.concatenate([x.copy() for x in a])) == list(range(7))
+            assert sorted(np.concatenate([x.copy() for x in b])) == list(range(7, 40))
+        with pytest.raises(InvalidArgumentError, match="part 'a': 1 of 2 ids are not in field 'id', such as -1"):
+            loader.split({"a": [-1, 2**60]}, ids="id")
+
+
 def test_the_store_is_open_until_its_last_loader_is_closed(make_store: Make) -> None:
     train, val = oocload.Loader(make_store(), 10, seed=0).split(0.5, 0.5)  # nobody holds the first one
     gc.collect()

@@ -2,6 +2,7 @@
 
 import gc
 import tracemalloc
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,13 +113,14 @@ def test_making_a_loader_takes_little_more_than_it_holds(
     assert traced_peak(lambda: make(store)) <= per_row * N_ROWS + PIECES
 
 
-def test_looking_up_identifiers_takes_what_they_take(store: Path) -> None:
+@pytest.mark.parametrize("n_parts", [2, 40])
+def test_looking_up_identifiers_takes_what_they_take(store: Path, n_parts: int) -> None:
     numbers = np.arange(N_ROWS)
     names = np.char.mod("sample-%08d", numbers).astype("S")
     with oocload.open(store) as opened:
         for field, ids in (("number", numbers), ("name", names)):
-            parts = {"a": ids[: N_ROWS // 2], "b": ids[N_ROWS // 2 :]}
-            peak = traced_peak(lambda: rows_of_ids(opened, parts, field, N_ROWS))  # noqa: B023
+            parts = dict(enumerate(np.array_split(ids, n_parts)))
+            peak = traced_peak(lambda: deque(rows_of_ids(opened, parts, field, N_ROWS), maxlen=0))  # noqa: B023
             assert peak <= ids.nbytes + 5 * N_ROWS + PIECES
 
 
