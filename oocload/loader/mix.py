@@ -25,7 +25,8 @@ from oocload.plan.mix import ByBatches, Until, WithinBatches, check_until, share
 from oocload.plan.shuffle import MIXES, permutation
 
 MixBy = Literal["rows", "batches"]
-_KEPT_BATCHES = 4  # mixed batches whose memory is used again
+_KEPT_BATCHES = 6  # mixed batches whose memory is used again
+_TF_AHEAD = 2  # of them queued in TensorFlow, which queues 40 and more where nobody says
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -161,6 +162,10 @@ class Mix(BatchSource):
             if number + 1 == len(self):
                 self._forget()
         return self._built(arrays)
+
+    def to_tf(self) -> Any:
+        """Return a ``tf.data.Dataset`` of one epoch's batches, as that of a loader, with two of them prefetched."""
+        return super().to_tf().prefetch(_TF_AHEAD)
 
     def _forget(self) -> None:
         """Let go of what the last index left open."""

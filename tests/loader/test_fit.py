@@ -227,7 +227,7 @@ def test_a_mix_of_tight_loaders(numbered_store: Callable[[str], Path]) -> None:
             check_rows(x, y)
         assert all(stats.memory.peak <= least for stats in mixed.stats)
         own = mixed.memory - 2 * least
-        assert own == 4 * (20 * (35 + 8) + 36)  # four batches, each field at a multiple of 64 bytes
+        assert own == 6 * (20 * (35 + 8) + 36)  # six batches, each field at a multiple of 64 bytes
         assert mixed.min_memory() == own + sum(loader.min_memory() for loader in mixed.loaders)
 
 

@@ -204,6 +204,7 @@ def test_frameworks(paths: list[Path]) -> None:
         dataset = again.to_tf()
         assert int(dataset.cardinality()) == len(expected)
         assert [y["y"].numpy().tolist() for _, y in dataset] == expected
+        assert again.budget.peak <= again.budget.ceiling
         following = [y["y"].copy().tolist() for _, y in mixed]
         keras_dataset = again.to_keras()
         assert [keras_dataset[i][1]["y"].copy().tolist() for i in range(len(keras_dataset))] == following
