@@ -99,7 +99,7 @@ class Runtime:
         self.budget.take("selection", chosen_nbytes(setup, options))
         for name, reader in readers.items():
             self.budget.take("resident" if name in resident else "index", reader.held_nbytes)
-        weakref.finalize(self, _give_all, self.budget, ("order", "selection")).atexit = False
+        weakref.finalize(self, _give_rest, self.budget, self.pid).atexit = False
 
     def open_pipeline(self, source: Iterator[tuple[Plan, int]], ahead: int) -> Pipeline:
         """Start threads that decode windows.
@@ -141,6 +141,12 @@ class Runtime:
         _give_all(self.budget, ("index", "resident"))
         order, _ = self.budget.parts()["order"]
         self.budget.give("order", order - _BLOCK_NBYTES * self.options.pool.most_visits)
+
+
+def _give_rest(budget: Budget, pid: int) -> None:
+    """Note that a closed runtime is forgotten; in a forked child its lock may be held for ever."""
+    if pid == os.getpid():
+        _give_all(budget, ("order", "selection"))
 
 
 def _give_all(budget: Budget, parts: Collection[str]) -> None:

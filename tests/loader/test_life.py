@@ -117,6 +117,37 @@ def test_a_child_process_reads_the_same_bytes(make_store: Make, method: str, com
         assert rows == [(x.sum(), y.tolist()) for x, y in loader]
 
 
+def test_a_fork_while_the_lock_is_held(make_store: Make) -> None:
+    """Nobody lets go of it in the child, so what the parent had is forgotten there without it."""
+    with oocload.Loader(make_store(compression="gzip"), 64, x="x", y="y", seed=4) as loader:
+        expected = [y.tolist() for _, y in loader]
+        loader.load_state_dict(loader.state_dict(epoch=0, batch=0))
+        queue = multiprocessing.get_context("fork").Queue()
+
+        def read() -> None:
+            queue.put([y.tolist() for _, y in loader])
+
+        child = multiprocessing.get_context("fork").Process(target=read)
+        held, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with loader._runtime._resources.condition:
+                held.set()
+                done.wait(60)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait(60)
+        child.start()
+        try:
+            assert queue.get(timeout=30) == expected
+        finally:
+            child.kill()
+            done.set()
+            holder.join()
+            child.join()
+
+
 def test_an_iterator_does_not_cross_a_fork(make_store: Make) -> None:
     with oocload.Loader(make_store(), 10, seed=0) as loader:
         stream = iter(loader)
