@@ -26,6 +26,9 @@ Every error also inherits the builtin that people already catch.
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class OocloadError(Exception):
     """Root of every error that oocload raises on purpose."""
@@ -96,3 +99,14 @@ class MemoryCeilingWarning(OocloadWarning):
 
 class KeptBatchesWarning(OocloadWarning):
     """The consumer keeps batches alive, so memory goes beyond the ceiling."""
+
+
+def warn(message: str, category: type[OocloadWarning]) -> None:
+    """Warn at the line outside of oocload that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+_PACKAGE = __name__.partition(".")[0]

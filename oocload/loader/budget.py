@@ -75,5 +75,5 @@ class Budget:
             return {part: (held, self._peaks.get(part, 0)) for part, held in list(self._held.items())}
 
     def __repr__(self) -> str:
-        parts = ", ".join(f"{p} {format_bytes(peak)}" for p, (_, peak) in self.parts().items())
+        parts = ", ".join(f"{p} {format_bytes(peak)}" for p, (_, peak) in self.parts().items() if peak)
         return f"peak {format_bytes(self.peak)} of {format_bytes(self.ceiling)} ({parts or 'nothing held'})"

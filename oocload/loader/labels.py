@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from oocload.chunks.read import FieldReader
 from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Places
-from oocload.errors import ShuffleQualityWarning
+from oocload.errors import ShuffleQualityWarning, warn
 from oocload.layout import FieldLayout
 from oocload.loader.batch import BatchForm
 from oocload.loader.options import Setup
@@ -69,12 +68,11 @@ def warn_of_runs(setup: Setup, options: PlanOptions, n_blocks: int, readers: Map
         enough *= 2
     window_rows = -(-enough // windows) * options.pool.block_rows
     nbytes = window_rows * setup.row_nbytes
-    warnings.warn(
+    warn(
         f"equal labels of field {name!r} lie in runs that the window cannot mix: a batch has {relative:.2f} of "
         f"the label entropy of a uniform shuffle; set shuffle=oocload.Shuffle(window_rows={window_rows}) "
         f"({format_bytes(nbytes)} a window; give memory= at least 4 times that), or balanced={name!r}",
         ShuffleQualityWarning,
-        stacklevel=4,
     )
     return True
 

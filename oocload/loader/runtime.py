@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 import weakref
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -16,6 +15,7 @@ from oocload.errors import (
     MemoryCeilingWarning,
     ReadAmplificationWarning,
     ShuffleQualityWarning,
+    warn,
 )
 from oocload.layout import FieldLayout
 from oocload.loader.available import available_memory, total_memory
@@ -43,7 +43,7 @@ from oocload.plan.shuffle import WORKSPACE_NBYTES, Shuffle
 from oocload.plan.visits import Pool
 from oocload.plan.windows import Plan
 from oocload.stores.base import Store
-from oocload.units import format_bytes
+from oocload.units import counted, format_bytes
 
 _UNSHUFFLED_WINDOW_NBYTES = 32 * 2**20
 _WARN_AMPLIFICATION = 1.2
@@ -338,10 +338,9 @@ def _warn_of_ceiling(ceiling: int | None, fitted: Fit, least: int) -> None:
             f"even the least that works, {format_bytes(least)}, is more than the {format_bytes(available)} available; "
             "lower batch_size or the window, or run oocload convert to a store with smaller chunks"
         )
-    warnings.warn(
+    warn(
         f"{has}: it may be killed before it reaches its ceiling; {remedy}",
         MemoryCeilingWarning,
-        stacklevel=4,
     )
 
 
@@ -355,12 +354,11 @@ def _warn_of_amplification(fields: Mapping[str, FieldLayout], resident: frozense
     if more > (_WARN_AMPLIFICATION - 1) * sum(f.nbytes for f in fields.values()):
         name = max(factors, key=lambda n: (factors[n] - 1) * fields[n].nbytes)
         height = max(s.height for s in fields[name].segments)
-        warnings.warn(
+        warn(
             f"field {name!r} has chunks of {height} rows, which do not fit blocks of "
             f"{grid.block_rows} rows: each is decoded {factors[name]:.1f} times an epoch; oocload convert gives all "
             "fields chunks that fit",
             ReadAmplificationWarning,
-            stacklevel=4,
         )
 
 
@@ -376,10 +374,9 @@ def _warn_of_small_window(runtime: Runtime, setup: Setup) -> None:
         and runtime.relative_entropy < POOR_ENTROPY
     ):
         nbytes = blocks * options.pool.block_rows * setup.row_nbytes
-        warnings.warn(
-            f"the window has {blocks} blocks only ({format_bytes(nbytes)}), so rows mix poorly (batch entropy "
-            f"{runtime.relative_entropy:.2f} of a uniform shuffle's); raise memory=, or run oocload convert to a "
-            "store with smaller chunks",
+        warn(
+            f"the window has {counted(blocks, 'block')} only ({format_bytes(nbytes)}), so rows mix poorly (batch "
+            f"entropy {runtime.relative_entropy:.2f} of a uniform shuffle's); raise memory=, or run oocload convert "
+            "to a store with smaller chunks",
             ShuffleQualityWarning,
-            stacklevel=4,
         )

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-import sys
 import threading
-import warnings
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,11 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.chunks.scratch import align
-from oocload.errors import KeptBatchesWarning
+from oocload.errors import KeptBatchesWarning, warn
 from oocload.layout import FieldLayout
 from oocload.loader.budget import Budget
-
-_PACKAGE = __name__.partition(".")[0]
 
 
 class KeptBatches:
@@ -34,18 +30,14 @@ class KeptBatches:
         self.told = False
 
     def tell(self) -> None:
-        """Warn at the line that asked for a batch, if nobody has yet."""
+        """Warn, if nobody has yet."""
         if self.told:
             return
         self.told = True
-        frame, level = sys._getframe(1), 2
-        while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE:
-            frame, level = frame.f_back, level + 1
-        warnings.warn(
+        warn(
             "batches are kept after the next one was asked for, or two iterators of one loader run at once, so "
             "memory goes beyond the ceiling; copy what you keep (batch.copy()), or make a loader for each iterator",
             KeptBatchesWarning,
-            stacklevel=level,
         )
 
 
