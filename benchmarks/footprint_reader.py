@@ -22,6 +22,7 @@ if "FOOTPRINT_CONTROL_GROUP" in os.environ:  # before anything is imported, so t
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import h5py
+import machine
 import numpy as np
 import zarr
 
@@ -165,14 +166,6 @@ def warm_up(name: str) -> None:
         jax.numpy.zeros(3).sum().block_until_ready()
 
 
-def status(key: str, pid: str = "self") -> int:
-    """Return a line of /proc/PID/status in bytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) * 1024
-    raise KeyError(key)
-
-
 class Workers(threading.Thread):
     """Watches the memory of child processes that is theirs alone, ten times a second."""
 
@@ -202,7 +195,7 @@ class Workers(threading.Thread):
 def main() -> None:
     name, folder, seconds, ceiling = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     warm_up(name)
-    imports = status("VmRSS")
+    imports = machine.status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far
     watcher = Workers()
     if "workers" in name:
@@ -220,7 +213,7 @@ def main() -> None:
         "rows": n_rows,
         "rows_per_s": n_rows / elapsed,
         "imports": imports,
-        "peak_above_imports": status("VmHWM") - imports + others,
+        "peak_above_imports": machine.status("VmHWM") - imports + others,
     }
     print(json.dumps(result), flush=True)
     os._exit(0)  # some frameworks take seconds to leave

@@ -41,6 +41,15 @@ def facts(cache: str) -> dict[str, Any]:
     }
 
 
+def status(key: str) -> int:
+    """Return a line of this process's /proc/self/status: bytes, or a number."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return int(value.split()[0]) * (1024 if value.endswith("kB") else 1)
+    raise KeyError(key)
+
+
 def n_cores() -> int:
     """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0))

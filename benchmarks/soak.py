@@ -81,9 +81,7 @@ READERS: dict[str, Callable[[oocload.Loader], Callable[[], Iterator[Any]]]] = {
 def status() -> tuple[int, int, int]:
     """Return RSS in bytes, threads and descriptors of this process."""
     gc.collect()
-    seen = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    rss = int(seen["VmRSS"].removesuffix("kB")) * 1024
-    return rss, int(seen["Threads"]), len(os.listdir("/proc/self/fd"))
+    return machine.status("VmRSS"), machine.status("Threads"), len(os.listdir("/proc/self/fd"))
 
 
 def soak(name: str, path: Path, n_epochs: int, n_abandoned: int) -> dict[str, Any]:

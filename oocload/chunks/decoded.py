@@ -73,6 +73,8 @@ class ChunkReader(LocatedField):
         ) as descriptor:
             return self._read(ranges, target, scratch, descriptor)
 
+    announces = True
+
     def announce(self, ranges: Ranges) -> None:
         """Let the kernel fetch the chunks of ranges from disk, while others are decoded."""
         if not self.files.from_disk:

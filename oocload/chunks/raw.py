@@ -80,6 +80,8 @@ class RawReader(LocatedField):
                 self.files.note(nbytes, time.perf_counter() - began)
         return n_rows * self._row_nbytes
 
+    announces = False
+
     def announce(self, ranges: Ranges) -> None:
         """Nothing is decoded, so there is nothing to do meanwhile: `read` announces what it reads."""
 

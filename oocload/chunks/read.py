@@ -30,6 +30,11 @@ class FieldReader(Protocol):
         """Put ranges of rows into a target, one after the other; return the bytes that were decoded for it."""
         ...
 
+    @property
+    def announces(self) -> bool:
+        """Whether `announce` does anything."""
+        ...
+
     def announce(self, ranges: Ranges) -> None:
         """Say which ranges of rows will be read soon; costs little where they are in the page cache."""
         ...
@@ -59,6 +64,7 @@ class LibraryReader:
         self._step = field.chunk_rows if field.chunks else whole
 
     held_nbytes = 0
+    announces = False
 
     @property
     def scratch_needs(self) -> Mapping[str, int]:
@@ -107,6 +113,8 @@ class ResidentReader:
         finally:
             reader.close()
 
+    announces = False
+
     @property
     def scratch_needs(self) -> Mapping[str, int]:
         """Nothing is needed."""
@@ -152,6 +160,7 @@ class PartsReader:
         except BaseException:
             self.close()
             raise
+        self.announces = any(reader.announces for reader in self._readers)
 
     @property
     def scratch_needs(self) -> Mapping[str, int]:

@@ -14,9 +14,9 @@ from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Places
 from oocload.errors import InvalidArgumentError
 from oocload.loader.options import Balance
+from oocload.plan.select import PIECE_ROWS
 from oocload.stores.base import Store
 
-_PIECE_ROWS = 2**16  # read, and looked at, at a time
 _SHOWN = 3
 _NOBODY = 0  # whose a row is that no part has
 
@@ -36,15 +36,15 @@ def _pieces(store: Store, name: str, n_rows: int, argument: str) -> Iterator[tup
             f"{argument} must be a field of one value for each of the {n_rows} rows, and {name!r} has shape "
             f"{field.shape}"
         )
-    step = max(1, _PIECE_ROWS // max(1, field.chunk_rows)) * max(1, field.chunk_rows) if field.chunks else _PIECE_ROWS
+    step = max(1, PIECE_ROWS // max(1, field.chunk_rows)) * max(1, field.chunk_rows) if field.chunks else PIECE_ROWS
     scratch = Scratch()
     with closing(open_reader(store, field)) as reader:
         for start in range(0, n_rows, step):
             rows = np.empty((min(step, n_rows - start), *field.row_shape), field.dtype)
             reader.read([(start, start + len(rows))], Places(rows), scratch)
             values = rows.reshape(-1)
-            for first in range(0, len(values), _PIECE_ROWS):  # chunks may be higher
-                yield start + first, values[first : first + _PIECE_ROWS]
+            for first in range(0, len(values), PIECE_ROWS):  # chunks may be higher
+                yield start + first, values[first : first + PIECE_ROWS]
 
 
 def read_weights(store: Store, weights: Any, n_rows: int) -> NDArray[Any]:
@@ -95,8 +95,8 @@ def read_classes(store: Store, field: str, n_rows: int, argument: str) -> Balanc
     labels = sorted(numbers)
     ranks = np.empty(len(labels), codes.dtype)
     ranks[[numbers[label] for label in labels]] = np.arange(len(labels))
-    for start in range(0, n_rows, _PIECE_ROWS):
-        piece = codes[start : start + _PIECE_ROWS]
+    for start in range(0, n_rows, PIECE_ROWS):
+        piece = codes[start : start + PIECE_ROWS]
         piece[...] = ranks[piece]
     return Balance(field, codes, labels)
 

@@ -376,11 +376,12 @@ def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) ->
 
 def _announce(job: WindowJob, stop: int, r: Resources) -> None:
     """Let the kernel fetch a window's next blocks while others are decoded."""
-    if job.in_order:
-        return  # the kernel sees that by itself
+    readers = [reader for reader in r.readers.values() if reader.announces]
+    if not readers or job.in_order:  # which the kernel sees by itself
+        return
     first, job.announced = job.announced, max(job.announced, stop)  # if two threads meet here, some are announced twice
     if ranges := job.ranges(first, stop):
-        for reader in r.readers.values():
+        for reader in readers:
             reader.announce(ranges)
 
 
