@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, cast
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from oocload.adapters.tickets import Ticket, Tickets
+from oocload.adapters import asking
+from oocload.adapters.replay import Base, Replay
+from oocload.errors import InvalidArgumentError
+from oocload.forks import renew_in_child
 from oocload.loader.batch import Batch
-from oocload.optional import require
+from oocload.loader.options import whole_number
+from oocload.optional import require_keras
 
 if TYPE_CHECKING:
     from oocload.loader.source import BatchSource
 
-keras: Any = require("keras", "tensorflow", "to_keras()")
+keras: Any = require_keras("to_keras()")
+
+_KNOWN_PASSES = 8  # of generators; those that Keras dropped do not say so
+
+
+class Pass:
+    """One pass over the data: whose it is, from where, how long, and how far."""
+
+    def __init__(self, owner: weakref.ref[Any] | None, base: Base, n_batches: int) -> None:
+        self.owner = owner
+        self.base = base
+        self.n_batches = n_batches
+        self.n_taken = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether all its batches were taken."""
+        return self.n_taken >= self.n_batches
+
+
+class Chain(NamedTuple):
+    """The passes of one run of ``fit``, ``evaluate`` or ``predict``: where the first began, where the next does."""
+
+    first: Base
+    following: Base
 
 
 class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
@@ -23,76 +51,203 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
     block is decoded once an epoch and each row is seen exactly once. For ``predict``, use a loader with
     ``shuffle=False``.
 
+    Asked by anyone else, ``dataset[i]`` is batch ``i`` of an epoch (after a loaded state: the ``i``-th from there),
+    which is decoded for it alone unless it follows the one before. The next epoch begins after ``on_epoch_end()``, or
+    with index 0 when all were asked for.
+
     Parameters
     ----------
     loader
-        Gives the batches; do not iterate it elsewhere meanwhile.
+        Gives the batches; do not iterate it elsewhere meanwhile, and validate on another (`split` gives one).
+    workers, use_multiprocessing, max_queue_size
+        Taken as Keras' own datasets take them, so that old code runs, but no workers are started: reading, decoding
+        and shuffling run in the loader's threads already, and workers would each decode for themselves.
 
-    Notes
-    -----
-    There is one worker and no option for more: Keras' workers would ask in an order of their own, and reading and
-    decoding run in the loader's threads anyhow.
+    Raises
+    ------
+    InvalidArgumentError
+        If they are not a whole number from 0, True or False, and a whole number from 1.
 
     """
 
-    def __init__(self, loader: BatchSource) -> None:
-        super().__init__(workers=1, use_multiprocessing=False)
+    def __init__(
+        self, loader: BatchSource, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10
+    ) -> None:
+        super().__init__(max_queue_size=whole_number("max_queue_size", max_queue_size, 1))
+        self.workers, self.use_multiprocessing = workers, use_multiprocessing
         self.loader = loader
-        self._tickets = Tickets(len(loader))
-        self._lock = threading.Lock()
-        self._pass = -1
-        self._start: dict[str, Any] = {}
-        self._following: dict[str, Any] | None = None
-        self._batches: Generator[Batch] | None = None
+        self._replay: Replay | None = None
+        self._own: Pass | None = None  # of requests by index
+        self._passes: dict[int, Pass] = {}  # generator's frame → pass
+        self._chains: weakref.WeakKeyDictionary[Any, Chain] = weakref.WeakKeyDictionary()
+        self._begin_at(self._stand())
+        self.renew_locks()
+
+    def renew_locks(self) -> None:
+        """Make the lock, or replace it in a forked child, to which what was under way does not belong."""
+        self._lock = threading.RLock()
+        self._replay = None
+        renew_in_child(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        base = self._base if self._own is None else self._own.base
+        return {"loader": self.loader, "base": base, "max_queue_size": self.max_queue_size}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["loader"], max_queue_size=state["max_queue_size"])  # type: ignore[misc]
+        self._begin_at(state["base"])
+
+    # What Keras asks for
+
+    @property
+    def workers(self) -> int:
+        """Workers beside the thread that trains: none are wanted, whatever was given."""
+        return 1
+
+    @workers.setter
+    def workers(self, value: int) -> None:
+        whole_number("workers", value, 0)
+
+    @property
+    def use_multiprocessing(self) -> bool:
+        """Whether workers are processes: none are wanted, whatever was given."""
+        return False
+
+    @use_multiprocessing.setter
+    def use_multiprocessing(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise InvalidArgumentError(f"use_multiprocessing must be True or False, got {value!r}")
 
     @property
     def num_batches(self) -> int:
-        """Batches of one epoch."""
-        return len(self.loader)
+        """Batches of one pass: those of an epoch, or fewer where a checkpoint was loaded in the middle of one."""
+        asker = asking.generator(directly=True)
+        if asker is None:
+            return len(self.loader)
+        with self._lock:
+            return self._begin(asker).n_batches
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __getitem__(self, index: int) -> Batch:
-        """Return the next batch of the pass, whatever the index; thread-safe."""
+        """Return the next batch of the generator of Keras' that asks, whatever the index; else batch ``index``.
+
+        Thread-safe.
+
+        Raises
+        ------
+        IndexError
+            If there is no such batch.
+
+        """
+        asker = asking.generator()
         with self._lock:
-            ticket = self._tickets.take(index)
-            if ticket.n_pass != self._pass or ticket.rewound:
-                self._begin(ticket)
-            assert self._batches is not None
-            batch = next(self._batches)
-            if ticket.batch == len(self.loader) - 1:
-                self._following = self.loader.state_dict()
-                self._batches.close()  # threads and slabs go now, not when the next epoch begins
-            return batch
+            if asker is None:
+                return self._by_index(self.loader.number(index))
+            under_way = self._passes.get(asker.frame)
+            if under_way is None or under_way.owner != asker.owner:
+                under_way = self._begin(asker)
+            return self._take(under_way, under_way.n_taken)
 
     def on_epoch_begin(self) -> None:
-        """Note a boundary."""
-        self._boundary()
+        """Do nothing: it is the passes that count."""
 
     def on_epoch_end(self) -> None:
-        """Note a boundary."""
-        self._boundary()
-
-    def _boundary(self) -> None:
+        """Go on with the next epoch where batches were asked for by index, unless Keras only looked at a few."""
+        end = asking.epoch_end()
         with self._lock:
-            self._tickets.boundary()
+            self._sync()
+            if end is not None and end.reset:
+                self._take_back(end.owner)
+            elif self._own is not None and self._own.n_taken:
+                self._base = self._after(self._own)
+            elif end is not None and end.by_workers:
+                self._base = self._base.plus(len(self.loader), len(self.loader))
+            self._own = None
 
-    def _begin(self, ticket: Ticket) -> None:
-        """Begin a pass: the same again, where the one before ended, or at the next epoch if that was abandoned.
+    # Passes
 
-        A pass has as many batches as an epoch, and is one, unless a state was loaded in the middle of it; only then is
-        more read ahead than it has.
-        """
-        if self._batches is not None:
-            self._batches.close()
-        state = self._start if ticket.rewound else self._following or self.loader.begin_state()
-        self.loader.load_state_dict(state)
-        self._pass, self._start, self._following = ticket.n_pass, state, None
-        batches = self.loader.forever() if state["batch"] else iter(self.loader)
-        self._batches = cast("Generator[Batch]", batches)
+    def _begin_at(self, base: Base) -> None:
+        """Forget all passes; the next begins here."""
+        self._base = base
+        self._turn = self.loader.stand().turn
+        self._own = None
+        self._passes.clear()
+        self._chains.clear()
+
+    def _stand(self) -> Base:
+        return Base(*self.loader.stand()[:2])
+
+    def _sync(self) -> None:
+        """Follow the loader where someone else has moved it: loaded a state, or iterated over it."""
+        if self.loader.stand().turn != self._turn:
+            self._rest()
+            self._begin_at(self._stand())
+
+    def _begin(self, asker: asking.Asker) -> Pass:
+        """Begin the pass of a generator where the one before of the same run ended."""
+        self._sync()
+        if self._own is not None and self._own.done:
+            self._base = self._after(self._own)
+        self._own = None
+        owner = asker.owner()
+        chain = self._chains.get(owner, Chain(self._base, self._base))
+        begun = Pass(asker.owner, chain.following, self.loader.passes.length(chain.following, len(self.loader)))
+        following = self._after(begun)
+        self._chains[owner] = Chain(chain.first, following)
+        self._base = max(self._base, following)
+        self._passes.pop(asker.frame, None)
+        self._passes[asker.frame] = begun
+        if len(self._passes) > _KNOWN_PASSES:
+            del self._passes[next(iter(self._passes))]
+        return begun
+
+    def _take_back(self, owner: Any) -> None:
+        """Forget the passes of a run of Keras', which only looked at batches."""
+        chain = self._chains.pop(owner, None)
+        if chain is not None and self._base == chain.following:
+            self._base = chain.first
+        self._passes = {f: p for f, p in self._passes.items() if p.owner is None or p.owner() is not owner}
+
+    def _by_index(self, index: int) -> Batch:
+        self._sync()
+        own = self._own
+        if own is not None and own.done and index == 0:
+            self._base, own = self._after(own), None
+        if own is None:
+            own = self._own = Pass(None, self._base, len(self.loader))
+        if index == own.n_taken or (self._replay is not None and self._replay.has(own.base, index)):
+            return self._take(own, index)
+        own.n_taken = max(own.n_taken, 1)
+        return self.loader.batch_at(*own.base.plus(index, len(self.loader)))
+
+    def _take(self, of: Pass, index: int) -> Batch:
+        """Return a batch of a pass, and let go of the loader's threads and slabs after the last."""
+        try:
+            if self._replay is None or not self._replay.has(of.base, index):
+                self._rest()
+                endless = of.base.batch + of.n_batches > len(self.loader)
+                self._replay = Replay(self.loader, of.base, index, endless)
+            batch = self._replay.get(index)
+            self._turn = self.loader.stand().turn
+        except BaseException:
+            self._rest()
+            raise
+        of.n_taken = max(of.n_taken, index + 1)
+        if of.done:
+            self._rest()
+        return batch
+
+    def _after(self, a_pass: Pass) -> Base:
+        return a_pass.base.plus(a_pass.n_batches, len(self.loader))
+
+    def _rest(self) -> None:
+        if self._replay is not None:
+            self._replay.close()
+        self._replay = None
 
 
-def to_keras(loader: BatchSource) -> KerasDataset:
+def to_keras(loader: BatchSource, workers: int, use_multiprocessing: bool, max_queue_size: int) -> KerasDataset:
     """Return a `KerasDataset` over a loader."""
-    return KerasDataset(loader)
+    return KerasDataset(loader, workers, use_multiprocessing, max_queue_size)

@@ -28,6 +28,7 @@ from oocload.loader.runtime import Runtime, settle
 from oocload.loader.source import BatchSource
 from oocload.loader.state import check_state, identity_of, make_state
 from oocload.loader.stats import Stats
+from oocload.loader.transform import apply
 from oocload.plan.measure import ShuffleQuality, measure
 from oocload.plan.ranks import Uneven
 from oocload.plan.select import Selection
@@ -196,13 +197,18 @@ class Loader(BatchSource):
             If there is no such batch.
 
         """
-        number = self._number(index)
+        with self._lock:
+            return self.batch_at(self._epoch, self.number(index))
+
+    def batch_at(self, epoch: int, number: int) -> Batch:
+        """Return a batch of an epoch, wherever the loader stands."""
         with self._lock:
             runtime = self._usable()
             if self._access is None or self._access.runtime is not runtime:
                 self._access = BatchAccess(runtime)
-            batch = self._form.build(self._access.get(self._epoch, number))
-        return batch if self._transform is None else self._transform(batch)
+            batch = self._form.build(self._access.get(epoch, number))
+        n_rows = min(self.batch_size, self.epoch_rows - number * self.batch_size)
+        return apply(self._transform, batch, n_rows, epoch, number)
 
     def slabs(self) -> Iterator[dict[str, NDArray[Any]]]:
         """Iterate over one epoch as `__iter__` does, many batches at a time; what adapters are built on.
@@ -236,7 +242,7 @@ class Loader(BatchSource):
             In the order in which the batch has them.
 
         """
-        number = self._number(index)
+        number = self.number(index)
         with self._lock:
             if self._planned is None or self._planned.epoch != self._epoch:
                 self._planned = self._runtime.options.plan(self._epoch)
@@ -268,7 +274,7 @@ class Loader(BatchSource):
             if (identity["seed"], position.window_blocks, position.deal) != here:
                 changed = {"seed": identity["seed"], "window_blocks": position.window_blocks, "deal": position.deal}
                 self._restart(replace(self._setup, **changed))
-            self._go_to(position.epoch, position.batch)
+            self.go_to(position.epoch, position.batch)
 
     def _identity(self) -> dict[str, Any]:
         return identity_of(self._store.fingerprint(self._form.names), self._setup, self._runtime.options)
@@ -595,9 +601,7 @@ class Loader(BatchSource):
         form, transform, stats = self._form, self._transform, self._usable().stats
         for turn, slab in self._slabs(endless):
             for number, start, stop in slab.batches():
-                batch = form.slice(slab.arrays, start, stop)
-                if transform is not None:
-                    batch = transform(batch)
+                batch = apply(transform, form.slice(slab.arrays, start, stop), stop - start, slab.epoch, number)
                 self._note(turn, slab.epoch, number + 1)
                 stats.add_batch(stop - start)
                 yield batch

@@ -21,6 +21,7 @@ from oocload.loader.options import check_transform, whole_number
 from oocload.loader.slabs import BatchCopies, KeptBatches, slab_nbytes
 from oocload.loader.source import BatchSource
 from oocload.loader.stats import Stats
+from oocload.loader.transform import apply
 from oocload.plan.mix import ByBatches, Until, WithinBatches, check_until, shares_of
 from oocload.plan.shuffle import MIXES, permutation
 
@@ -150,18 +151,22 @@ class Mix(BatchSource):
             If there is no such batch.
 
         """
-        number = self._number(index)
         with self._lock:
-            following = (self._epoch, number)
+            return self.batch_at(self._epoch, self.number(index))
+
+    def batch_at(self, epoch: int, number: int) -> Batch:
+        """Return a batch of an epoch, wherever this stands."""
+        with self._lock:
+            following = (epoch, number)
             if self._ahead is None or self._ahead[0] != following:
                 self._forget()
                 self._ahead = following, self._arrays(*following)
             stream = self._ahead[1]
             arrays = {name: array.copy() for name, array in next(stream).items()}
-            self._ahead = (self._epoch, number + 1), stream
+            self._ahead = (epoch, number + 1), stream
             if number + 1 == len(self):
                 self._forget()
-        return self._built(arrays)
+        return self._built(arrays, epoch, number)
 
     def to_tf(self) -> Any:
         """Return a ``tf.data.Dataset`` of one epoch's batches, as that of a loader, with two of them prefetched."""
@@ -175,14 +180,14 @@ class Mix(BatchSource):
 
     def slabs(self) -> Iterator[Arrays]:
         """Iterate over one epoch, a batch at a time, as field → array; what adapters are built on."""
-        return self._positioned(endless=False, build=dict)
+        return self._positioned(endless=False, build=lambda arrays, _, __: arrays)
 
     def _deliver(self, endless: bool) -> Iterator[Batch]:
         for arrays in self._positioned(endless, self._built):
             yield arrays
             del arrays
 
-    def _positioned(self, endless: bool, build: Callable[[Arrays], Any]) -> Iterator[Any]:
+    def _positioned(self, endless: bool, build: Callable[[Arrays, int, int], Any]) -> Iterator[Any]:
         """Yield batches from where this stands, noting each."""
         epoch, batch, turn = self._begin()
         with self._lock:
@@ -190,7 +195,7 @@ class Mix(BatchSource):
         while True:
             with closing(self._arrays(epoch, batch)) as stream:
                 for arrays in stream:
-                    built = build(arrays)
+                    built = build(arrays, epoch, batch)
                     batch += 1
                     self._note(turn, epoch, batch)
                     del arrays
@@ -201,9 +206,9 @@ class Mix(BatchSource):
             epoch, batch = epoch + 1, 0
         self._finish(turn, epoch)
 
-    def _built(self, arrays: Arrays) -> Batch:
-        batch = self.form.build(arrays.__getitem__)
-        return batch if self._transform is None else self._transform(batch)
+    def _built(self, arrays: Arrays, epoch: int, number: int) -> Batch:
+        n_rows = len(next(iter(arrays.values())))
+        return apply(self._transform, self.form.build(arrays.__getitem__), n_rows, epoch, number)
 
     def _arrays(self, epoch: int, batch: int) -> Generator[Arrays]:
         """Yield the batches of an epoch from one on."""
@@ -278,7 +283,7 @@ class Mix(BatchSource):
                     for changed, old in zip(self._loaders[:number], before[:number], strict=True):
                         changed.load_state_dict(old)
                     raise type(exc)(f"loader {number} of the mix: {exc}") from exc
-            self._go_to(epoch, batch)
+            self.go_to(epoch, batch)
 
     def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
         loaders = [loader.state_dict(epoch=0, batch=0) for loader in self._loaders]

@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from numpy.typing import NDArray
 
@@ -21,6 +21,32 @@ if TYPE_CHECKING:
     from oocload.adapters.keras import KerasDataset
 
 
+class Stand(NamedTuple):
+    """A position, and a number that changes whenever an iteration begins or the position is set."""
+
+    epoch: int
+    batch: int
+    turn: int
+
+
+class Passes(NamedTuple):
+    """How long the passes are that a framework makes from positions in the middle of an epoch.
+
+    As a rule as long as any other, across the epoch's end. A checkpoint that goes on in the middle of an epoch has them
+    end with it, and says how long the first is.
+    """
+
+    rolling: bool = True
+    first: tuple[int, int] | None = None
+    first_length: int = 0
+
+    def length(self, begin: tuple[int, int], n_batches: int) -> int:
+        """Return the batches of the pass that begins at an (epoch, batch)."""
+        if begin == self.first:
+            return self.first_length
+        return n_batches if self.rolling else n_batches - begin[1]
+
+
 class BatchSource(ABC):
     """Epochs of batches from a position that goes on, is saved and is restored.
 
@@ -31,6 +57,7 @@ class BatchSource(ABC):
     def __init__(self) -> None:
         self._epoch, self._batch, self._begun = 0, 0, False
         self._turn = 0  # of the iteration that may move the position: the one begun last
+        self.passes = Passes()
         self.renew_locks()
 
     def renew_locks(self) -> None:
@@ -56,7 +83,11 @@ class BatchSource(ABC):
     def __getitem__(self, index: int) -> Batch:
         """Return batch ``index`` of the current epoch, the same as iteration would."""
 
-    def _number(self, index: Any) -> int:
+    @abstractmethod
+    def batch_at(self, epoch: int, number: int) -> Batch:
+        """Return a batch of an epoch, wherever this stands."""
+
+    def number(self, index: Any) -> int:
         """Return the number of a batch, given an index as Python's lists take it."""
         try:
             number = operator.index(index)
@@ -140,17 +171,24 @@ class BatchSource(ABC):
     def begin_state(self) -> dict[str, Any]:
         """Return the state from which the next ``for`` begins: what `state_dict` gives, or the next epoch's start."""
         with self._lock:
-            return self._state_at(*((self._epoch + 1, 0) if self._begun else (self._epoch, self._batch)))
+            return self._state_at(*self.stand()[:2])
 
     @abstractmethod
     def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
         """Return the state of a position."""
 
-    def _go_to(self, epoch: int, batch: int) -> None:
+    def stand(self) -> Stand:
+        """Return where the next ``for`` begins."""
+        with self._lock:
+            epoch, batch = (self._epoch + 1, 0) if self._begun else (self._epoch, self._batch)
+            return Stand(epoch, batch, self._turn)
+
+    def go_to(self, epoch: int, batch: int) -> None:
         """Stand at a position, with no epoch under way."""
-        self._epoch, self._batch = self._normalised(epoch, batch)
-        self._begun = False
-        self._turn += 1
+        with self._lock:
+            self._epoch, self._batch = self._normalised(epoch, batch)
+            self._begun = False
+            self._turn += 1
 
     def _normalised(self, epoch: int, batch: int) -> tuple[int, int]:
         """Return a position; the end of an epoch is the start of the next."""
@@ -174,22 +212,32 @@ class BatchSource(ABC):
         """Note that an epoch was delivered to its end."""
         with self._lock:
             if turn == self._turn:
-                self._go_to(epoch + 1, 0)
+                self.go_to(epoch + 1, 0)
 
     # Frameworks
 
-    def to_keras(self) -> KerasDataset:
-        """Return a ``keras.utils.PyDataset``, for ``fit``, ``evaluate`` and ``predict``.
+    def to_keras(
+        self, *, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10
+    ) -> KerasDataset:
+        """Return a ``keras.utils.PyDataset``, for ``fit``, ``evaluate`` and ``predict`` on any backend of Keras'.
+
+        Batches come in this loader's order whatever ``fit(shuffle=)`` says, each row once a pass.
+
+        Parameters
+        ----------
+        workers, use_multiprocessing, max_queue_size
+            Taken as Keras' own datasets take them, so that old code runs, but Keras starts no workers: reading,
+            decoding and shuffling run in this loader's threads.
 
         Raises
         ------
         MissingPackageError
-            If Keras is not installed.
+            If Keras or its backend is not installed.
 
         """
         from oocload.adapters.keras import to_keras
 
-        return to_keras(self)
+        return to_keras(self, workers, use_multiprocessing, max_queue_size)
 
     def to_tf(self) -> Any:
         """Return a ``tf.data.Dataset`` of one epoch's batches; iterating it again is the next epoch.
