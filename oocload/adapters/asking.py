@@ -25,12 +25,17 @@ class Asker(NamedTuple):
     owner: weakref.ref[Any]
 
 
-class EpochEnd(NamedTuple):
-    """Whose epoch has ended, whether Keras only looked at batches, and whether its workers asked for them."""
+class EpochCall(NamedTuple):
+    """Whose epoch begins or ends, for which iterator of Keras', and whether that is reset: it only looked at batches."""
 
     owner: Any
+    iterator: Any
     reset: bool
-    by_workers: bool
+
+    @property
+    def by_workers(self) -> bool:
+        """Whether Keras has workers, which it does not start for us but may for a dataset around ours."""
+        return getattr(self.owner, "enqueuer", None) is not None
 
 
 def generator(directly: bool = False) -> Asker | None:
@@ -43,14 +48,13 @@ def generator(directly: bool = False) -> Asker | None:
     return None
 
 
-def epoch_end() -> EpochEnd | None:
-    """Return which epoch has ended; None where it was not Keras that called."""
+def epoch_call() -> EpochCall | None:
+    """Return which epoch begins or ends; None where it was not Keras that called."""
     frame: FrameType | None = sys._getframe(2)
     adapter = None
     while frame is not None:
         if _module(frame).endswith(_EPOCHS):
-            by_workers = getattr(adapter, "enqueuer", None) is not None
-            return EpochEnd(adapter, frame.f_code.co_name == "reset", by_workers)
+            return EpochCall(adapter, frame.f_locals["self"], frame.f_code.co_name == "reset")
         if _module(frame).endswith(_ADAPTERS):
             adapter = frame.f_locals["self"]
         frame = frame.f_back

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from oocload.adapters import asking
 from oocload.adapters.replay import Base, Replay
-from oocload.errors import InvalidArgumentError
+from oocload.errors import ClosedError, InvalidArgumentError
 from oocload.forks import renew_in_child
 from oocload.loader.batch import Batch
 from oocload.loader.options import whole_number
@@ -20,28 +22,46 @@ if TYPE_CHECKING:
 keras: Any = require_keras("to_keras()")
 
 _KNOWN_PASSES = 8  # of generators; those that Keras dropped do not say so
+_EARLY_S = 1.0  # how long a generator waits that Keras starts before the next epoch, which may never come
+_LOOK_S = 0.02
 
 
+@dataclass(eq=False)
+class Run:
+    """One run of ``fit``, ``evaluate`` or ``predict``: where its first pass began, where the next one does."""
+
+    first: Base
+    following: Base
+    n_epochs: int = 0  # that Keras has begun
+    done_in: int = -1  # in which of them a pass was taken to its end
+    iterator: weakref.ref[Any] | None = None
+
+    @property
+    def dropped(self) -> bool:
+        """Whether Keras' iterator over epochs is gone."""
+        return self.iterator is not None and self.iterator() is None
+
+
+@dataclass(eq=False)
 class Pass:
-    """One pass over the data: whose it is, from where, how long, and how far."""
+    """One pass over the data: from where, how long, whose it is, and how far it is."""
 
-    def __init__(self, owner: weakref.ref[Any] | None, base: Base, n_batches: int) -> None:
-        self.owner = owner
-        self.base = base
-        self.n_batches = n_batches
-        self.n_taken = 0
+    base: Base
+    n_batches: int
+    owner: weakref.ref[Any] | None = None
+    run: Run | None = None
+    in_epoch: int = 0  # of the run; on TensorFlow a pass begins as soon as the one before ends, still in its epoch
+    n_taken: int = 0
 
     @property
     def done(self) -> bool:
         """Whether all its batches were taken."""
         return self.n_taken >= self.n_batches
 
-
-class Chain(NamedTuple):
-    """The passes of one run of ``fit``, ``evaluate`` or ``predict``: where the first began, where the next does."""
-
-    first: Base
-    following: Base
+    @property
+    def early(self) -> bool:
+        """Whether the epoch that it is for has not begun, and perhaps never will."""
+        return self.run is not None and self.in_epoch == self.run.done_in == self.run.n_epochs
 
 
 class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
@@ -79,13 +99,13 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         self._replay: Replay | None = None
         self._own: Pass | None = None  # of requests by index
         self._passes: dict[int, Pass] = {}  # generator's frame → pass
-        self._chains: weakref.WeakKeyDictionary[Any, Chain] = weakref.WeakKeyDictionary()
+        self._runs: weakref.WeakKeyDictionary[Any, Run] = weakref.WeakKeyDictionary()  # adapter → run
         self._begin_at(self._stand())
         self.renew_locks()
 
     def renew_locks(self) -> None:
         """Make the lock, or replace it in a forked child, to which what was under way does not belong."""
-        self._lock = threading.RLock()
+        self._condition = threading.Condition(threading.RLock())
         self._replay = None
         renew_in_child(self)
 
@@ -124,7 +144,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         asker = asking.generator(directly=True)
         if asker is None:
             return len(self.loader)
-        with self._lock:
+        with self._condition:
             return self._begin(asker).n_batches
 
     def __len__(self) -> int:
@@ -142,21 +162,35 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 
         """
         asker = asking.generator()
-        with self._lock:
+        with self._condition:
             if asker is None:
                 return self._by_index(self.loader.number(index))
             under_way = self._passes.get(asker.frame)
             if under_way is None or under_way.owner != asker.owner:
                 under_way = self._begin(asker)
-            return self._take(under_way, under_way.n_taken)
+            if under_way.early:
+                self._await_epoch(under_way)
+            batch = self._take(under_way, under_way.n_taken)
+            if under_way.done and under_way.run is not None:
+                under_way.run.done_in = under_way.run.n_epochs
+            return batch
 
     def on_epoch_begin(self) -> None:
-        """Do nothing: it is the passes that count."""
+        """Note that the passes begun so far in a run are needed."""
+        begin = asking.epoch_call()
+        if begin is None:
+            return
+        with self._condition:
+            run = self._run(begin.owner)
+            run.n_epochs += 1
+            run.iterator = weakref.ref(begin.iterator)
+            self._base = max(self._base, run.following)
+            self._condition.notify_all()
 
     def on_epoch_end(self) -> None:
         """Go on with the next epoch where batches were asked for by index, unless Keras only looked at a few."""
-        end = asking.epoch_end()
-        with self._lock:
+        end = asking.epoch_call()
+        with self._condition:
             self._sync()
             if end is not None and end.reset:
                 self._take_back(end.owner)
@@ -174,7 +208,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         self._turn = self.loader.stand().turn
         self._own = None
         self._passes.clear()
-        self._chains.clear()
+        self._runs.clear()
 
     def _stand(self) -> Base:
         return Base(*self.loader.stand()[:2])
@@ -191,12 +225,12 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         if self._own is not None and self._own.done:
             self._base = self._after(self._own)
         self._own = None
-        owner = asker.owner()
-        chain = self._chains.get(owner, Chain(self._base, self._base))
-        begun = Pass(asker.owner, chain.following, self.loader.passes.length(chain.following, len(self.loader)))
-        following = self._after(begun)
-        self._chains[owner] = Chain(chain.first, following)
-        self._base = max(self._base, following)
+        run = self._run(asker.owner())
+        n_batches = self.loader.passes.length(run.following, len(self.loader))
+        begun = Pass(run.following, n_batches, asker.owner, run, run.n_epochs)
+        run.following = self._after(begun)
+        if not begun.early:
+            self._base = max(self._base, run.following)
         self._passes.pop(asker.frame, None)
         self._passes[asker.frame] = begun
         if len(self._passes) > _KNOWN_PASSES:
@@ -205,10 +239,21 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 
     def _take_back(self, owner: Any) -> None:
         """Forget the passes of a run of Keras', which only looked at batches."""
-        chain = self._chains.pop(owner, None)
-        if chain is not None and self._base == chain.following:
-            self._base = chain.first
-        self._passes = {f: p for f, p in self._passes.items() if p.owner is None or p.owner() is not owner}
+        run = self._runs.pop(owner, None)
+        if run is not None and self._base == run.following:
+            self._base = run.first
+        self._passes = {frame: p for frame, p in self._passes.items() if p.run is not run}
+
+    def _run(self, owner: Any) -> Run:
+        return self._runs.setdefault(owner, Run(self._base, self._base))
+
+    def _await_epoch(self, early: Pass) -> None:
+        """Wait until Keras begins the epoch that an early pass is for: after the last one it drops it instead."""
+        deadline = time.monotonic() + _EARLY_S
+        while early.early and time.monotonic() < deadline:
+            if early.run is not None and early.run.dropped:
+                raise ClosedError("epochs must be under way where batches are asked for, and Keras has ended the last")
+            self._condition.wait(_LOOK_S)
 
     def _by_index(self, index: int) -> Batch:
         self._sync()
@@ -216,7 +261,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         if own is not None and own.done and index == 0:
             self._base, own = self._after(own), None
         if own is None:
-            own = self._own = Pass(None, self._base, len(self.loader))
+            own = self._own = Pass(self._base, len(self.loader))
         if index == own.n_taken or (self._replay is not None and self._replay.has(own.base, index)):
             return self._take(own, index)
         own.n_taken = max(own.n_taken, 1)
