@@ -26,7 +26,7 @@ class Asker(NamedTuple):
 
 
 class EpochCall(NamedTuple):
-    """Whose epoch begins or ends, for which iterator of Keras', and whether that is reset: it only looked at batches."""
+    """Whose epoch begins or ends, in which iterator of Keras', and whether that is reset: it only looked at some."""
 
     owner: Any
     iterator: Any

@@ -96,6 +96,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         super().__init__(max_queue_size=whole_number("max_queue_size", max_queue_size, 1))
         self.workers, self.use_multiprocessing = workers, use_multiprocessing
         self.loader = loader
+        self._base = Base(0, 0)
         self._replay: Replay | None = None
         self._own: Pass | None = None  # of requests by index
         self._passes: dict[int, Pass] = {}  # generator's frame → pass

@@ -1,118 +1,272 @@
 """A ``tf.data.Dataset`` over a loader.
 
-``Dataset.from_generator`` copies every batch and pays Python for each. Here a generator yields only numbers, one per
-slab; a ``py_function`` turns the number into tensors over the slab's own memory (DLPack), and TensorFlow cuts the
-batches itself::
+``Dataset.from_generator`` copies every batch and pays Python for each. Here TensorFlow counts the batches and cuts them
+itself; Python is asked once a slab, for tensors over the slab's own memory (DLPack)::
 
-    number of a slab ─► py_function: the slab as tensors, not copied ─► flat_map: slices of batch_size rows
+    range(batches) ─► scan: the rest of a slab, or the next one from a py_function ─► slices of batch_size rows
+
+A slab is let go of with its last batch. An iterator that is dropped lets go of its token, which ends the iteration.
 """
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.chunks.scratch import ALIGNMENT
+from oocload.adapters import padding
+from oocload.adapters.replay import Base
+from oocload.chunks.scratch import ALIGNMENT, aligned_empty
 from oocload.errors import InvalidArgumentError, StateError
+from oocload.loader.batch import Batch, BatchForm
 from oocload.optional import require
 
 if TYPE_CHECKING:
     from oocload.loader.source import BatchSource
 
-tf = require("tensorflow", "tensorflow", "to_tf()")
+tf: Any = require("tensorflow", "tensorflow", "to_tf()")
+
+Arrays = dict[str, NDArray[Any]]
+
+_TOKEN_LENGTH = 8
 
 
-def to_tf(loader: BatchSource) -> Any:
+def to_tf(loader: BatchSource, pad_last: bool) -> Any:
     """Return a dataset of one epoch's batches; iterating it again is the next epoch.
 
     Raises
     ------
     InvalidArgumentError
-        If a field has a dtype that TensorFlow lacks.
+        If a field has a dtype that TensorFlow lacks, or ``pad_last`` has no place for weights.
 
     """
+    if not isinstance(pad_last, bool):
+        raise InvalidArgumentError(f"pad_last must be True or False, got {pad_last!r}")
+    form = padding.weighted(loader.form) if pad_last else loader.form
+    if loader.transform is not None:
+        return _not_sharded(loader, _Batches(loader, form, pad_last).dataset())
     for name, field in loader.fields.items():
-        if field.dtype.kind not in "biufc":
+        if not _has_tensors(field.dtype):
             raise InvalidArgumentError(
                 f"field {name!r} must have a dtype that TensorFlow has, got {field.dtype}; choose other fields with x="
             )
-    exact = loader.begin_state()["batch"] == 0
-    dataset = _from_slabs(loader, exact) if loader.transform is None else _from_batches(loader)
-    if exact:
-        return dataset.apply(tf.data.experimental.assert_cardinality(len(loader)))
-    return dataset  # resumed: its first epoch is shorter than the others
+    return _not_sharded(loader, _Slabs(loader, form, pad_last).dataset())
 
 
-def _from_batches(loader: BatchSource) -> Any:
-    """Return the dataset batch by batch: a transform makes arrays of its own."""
-    first = loader[0]
-    spec = tf.nest.map_structure(lambda a: tf.TensorSpec((None, *np.shape(a)[1:]), np.asarray(a).dtype), first)
-    return tf.data.Dataset.from_generator(lambda: iter(loader), output_signature=spec)
+def _has_tensors(dtype: np.dtype[Any]) -> bool:
+    try:
+        return dtype.kind in "biufc" and bool(tf.as_dtype(dtype))
+    except TypeError:
+        return False
 
 
-def _from_slabs(loader: BatchSource, exact: bool) -> Any:
-    names, form, batch_size = loader.form.names, loader.form, loader.batch_size
-    slabs = _Slabs(loader, exact)
-    fields = [loader.fields[name] for name in names]
-    even = loader.even
-
-    def fetch(number: Any) -> Any:
-        tensors = tf.py_function(slabs.tensors, [number], [tf.as_dtype(f.dtype) for f in fields])
-        return tuple(tf.ensure_shape(t, (None, *f.row_shape)) for t, f in zip(tensors, fields, strict=True))
-
-    def cut(*tensors: Any) -> Any:
-        n_rows = tf.shape(tensors[0], out_type=tf.int64)[0]
-
-        def batch(number: Any) -> Any:
-            start = number * batch_size
-            parts = {name: t[start : start + batch_size] for name, t in zip(names, tensors, strict=True)}
-            if even:
-                parts = {n: tf.ensure_shape(t, (batch_size, *t.shape[1:])) for n, t in parts.items()}
-            return form.build(parts.__getitem__)
-
-        return tf.data.Dataset.range(-(-n_rows // batch_size)).map(batch)
-
-    numbers = tf.data.Dataset.from_generator(slabs.numbers, output_signature=tf.TensorSpec((), tf.int64))
-    return numbers.map(fetch).flat_map(cut)
+def _not_sharded(loader: BatchSource, dataset: Any) -> Any:
+    """Return a dataset that ``tf.distribute`` does not share out among workers where each has its own rows."""
+    if loader.world_size == 1:
+        return dataset
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)
 
 
-class _Slabs:
-    """Slabs on their way to TensorFlow, by number. TensorFlow closes the generator when its iterator goes."""
+class _Iterations:
+    """What the iterators of one dataset are given.
 
-    def __init__(self, loader: BatchSource, exact: bool) -> None:
-        self._loader = loader
-        self._exact = exact
-        self._names = loader.form.names
-        self._waiting: dict[int, list[NDArray[Any]]] = {}
-        self._counter = itertools.count()
-        self._lock = threading.Lock()
+    Parameters
+    ----------
+    loader, form
+        Gives the batches, and what is in them.
+    pad_last
+        Whether the last batch of an epoch is filled up.
 
-    def numbers(self) -> Iterator[int]:
-        """Yield the number of each slab of an epoch, when it is decoded."""
-        if self._exact and self._loader.begin_state()["batch"] != 0:
+    """
+
+    def __init__(self, loader: BatchSource, form: BatchForm, pad_last: bool) -> None:
+        self.loader, self.form, self.pad_last = loader, form, pad_last
+        self.even = pad_last or loader.even
+        self.n_batches = len(loader)
+        self.whole = loader.stand().batch == 0  # else the first iteration is shorter than the others
+
+    def begin(self) -> tuple[Base, bool]:
+        """Return where an iteration begins, and whether it goes on beyond the epoch's end: a checkpoint cuts it off.
+
+        Raises
+        ------
+        StateError
+            If it would be shorter than the dataset's cardinality says.
+
+        """
+        base = Base(*self.loader.stand()[:2])
+        beyond = base.batch > 0 and self.loader.passes.first is not None
+        if self.whole and base.batch and not beyond:
             raise StateError("state must be loaded before to_tf(), which fixes the number of batches; call it again")
-        number = -1
-        try:
-            for arrays in self._loader.slabs():
-                with self._lock:
-                    number = next(self._counter)
-                    self._waiting[number] = [arrays[name] for name in self._names]
-                del arrays
-                yield number
-        finally:
-            self._waiting.pop(number, None)
+        return base, beyond
 
-    def tensors(self, number: Any) -> list[Any]:
-        """Return a slab's arrays as tensors over the same memory."""
-        return [_as_tensor(array) for array in self._waiting.pop(int(number))]
+    def end(self, base: Base, beyond: bool) -> None:
+        """Note that an iteration is over."""
+        if beyond:
+            self.loader.go_to(*base.plus(self.n_batches, self.n_batches))
+
+
+class _Slabs(_Iterations):
+    """Slabs on their way to TensorFlow."""
+
+    def __init__(self, loader: BatchSource, form: BatchForm, pad_last: bool) -> None:
+        super().__init__(loader, form, pad_last)
+        fields = {name: padding.Rows(f.dtype, f.row_shape) for name, f in loader.fields.items()}
+        self.rows = {name: fields.get(name, padding.WEIGHTS_ROWS) for name in form.names}
+        self._dtypes = [tf.as_dtype(rows.dtype.newbyteorder("=")) for rows in self.rows.values()]
+        self._streams: dict[int, Generator[Arrays]] = {}
+        self._lock = threading.Lock()
+        self._n_begun = 0
+
+    def dataset(self) -> Any:
+        """Return the dataset, whose batches are views of slabs where their rows lie aligned."""
+        nothing = (tf.zeros(_TOKEN_LENGTH, tf.int64), *self._no_rows())
+        if self.whole:
+            return tf.data.Dataset.range(self.n_batches).scan(nothing, self._step)
+        dataset = tf.data.Dataset.range(self.n_batches).scan(nothing, self._step_or_end)
+        return dataset.take_while(lambda there, _: there).map(lambda _, batch: batch)
+
+    # In TensorFlow's graph. The state: token, first row not delivered, rows, and each field's values, flat.
+
+    def _no_rows(self) -> tuple[Any, ...]:
+        zero = tf.constant(0, tf.int64)
+        return (zero, zero, *(tf.zeros(0, dtype) for dtype in self._dtypes))
+
+    def _step(self, state: Any, index: Any) -> tuple[Any, Any]:
+        state, (_, batch) = self._step_or_end(state, index)
+        return state, batch
+
+    def _step_or_end(self, state: Any, index: Any) -> tuple[Any, Any]:
+        token, *slab = state
+        spent = slab[0] >= slab[1]
+        token, *slab = tf.cond(spent, lambda: self._fetch(token, index), lambda: (token, *slab))
+        start, n_rows, *values = slab
+        stop = tf.minimum(start + self.loader.batch_size, n_rows)
+        batch = self._cut(start, stop, values)
+        left = (stop, n_rows, *values)
+        slab = tf.cond(stop >= n_rows, lambda: self._let_go(token, index), lambda: left)
+        return (token, *slab), (n_rows > 0, batch)
+
+    def _fetch(self, token: Any, index: Any) -> tuple[Any, ...]:
+        tensors = tf.py_function(self._next, [token, index], [tf.int64, tf.int64, *self._dtypes])
+        shapes = [(_TOKEN_LENGTH,), (), *((None,) for _ in self._dtypes)]
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            tensor.set_shape(shape)
+        return (tensors[0], tf.constant(0, tf.int64), *tensors[1:])
+
+    def _let_go(self, token: Any, index: Any) -> tuple[Any, ...]:
+        zero = tf.py_function(self._spent, [token, index], tf.int64)
+        zero.set_shape(())
+        return (zero, *self._no_rows()[1:])
+
+    def _cut(self, start: Any, stop: Any, values: list[Any]) -> Any:
+        """Return a batch: slices of flat values, which are aligned where whole batches are, however long a row is."""
+        n_rows = self.loader.batch_size if self.even else stop - start
+        parts = {}
+        for (name, rows), flat in zip(self.rows.items(), values, strict=True):
+            n_items = int(np.prod(rows.row_shape, dtype=np.int64))
+            part = tf.reshape(flat[start * n_items : stop * n_items], (n_rows, *rows.row_shape))
+            parts[name] = tf.ensure_shape(part, (self.loader.batch_size if self.even else None, *rows.row_shape))
+        return self.form.build(parts.__getitem__)
+
+    # In Python, called by TensorFlow
+
+    def _next(self, token: Any, index: Any) -> list[Any]:
+        """Return an iteration's token, and the next slab's rows and values."""
+        number = int(token[0])
+        if int(index) == 0:
+            with self._lock:
+                self._n_begun += 1
+                number = self._n_begun
+            self._streams[number] = self._stream()
+            token = self._token(number)
+        arrays = next(self._streams[number], None)
+        if arrays is None:
+            return [token, 0, *self._no_rows()[2:]]
+        n_rows = len(next(iter(arrays.values())))
+        return [token, n_rows, *(_as_tensor(arrays[name]) for name in self.rows)]
+
+    def _spent(self, token: Any, index: Any) -> int:
+        """End an iteration whose last batch was delivered."""
+        if int(index) == self.n_batches - 1:
+            for _ in self._streams.pop(int(token[0])):
+                raise AssertionError("an epoch has more batches than it should")
+        return 0
+
+    def _token(self, number: int) -> Any:
+        array = aligned_empty(_TOKEN_LENGTH * 8).view(np.int64)
+        array[:] = number
+        root = array
+        while isinstance(root.base, np.ndarray):  # what views keep alive is the root alone
+            root = root.base
+        weakref.finalize(root, _drop, self._streams, number).atexit = False
+        return _as_tensor(array)
+
+    def _stream(self) -> Generator[Arrays]:
+        """Yield the slabs of one iteration."""
+        base, beyond = self.begin()
+        with closing(self.loader.slabs(endless=beyond)) as slabs:
+            stream: Iterator[Arrays] = _limited(slabs, self.n_batches, self.loader.batch_size) if beyond else slabs
+            yield from padding.whole(stream, self.form, self.loader.batch_size) if self.pad_last else stream
+        self.end(base, beyond)
+
+
+class _Batches(_Iterations):
+    """Batches on their way to TensorFlow one by one: a transform makes arrays of its own."""
+
+    def dataset(self) -> Any:
+        """Return the dataset."""
+        first = self.loader.batch_at(*self.loader.stand()[:2])
+        n_rows = self.loader.batch_size if self.even else None
+        if self.pad_last:
+            first = padding.filled(first, self.loader.batch_size)
+        spec = tf.nest.map_structure(lambda a: tf.TensorSpec((n_rows, *np.shape(a)[1:]), np.asarray(a).dtype), first)
+        dataset = tf.data.Dataset.from_generator(self._stream, output_signature=spec)
+        return dataset.apply(tf.data.experimental.assert_cardinality(self.n_batches)) if self.whole else dataset
+
+    def _stream(self) -> Generator[Batch]:
+        base, beyond = self.begin()
+        batches = self.loader.forever() if beyond else iter(self.loader)
+        for number, batch in enumerate(batches):
+            yield padding.filled(batch, self.loader.batch_size) if self.pad_last else batch
+            del batch
+            if beyond and number == self.n_batches - 1:
+                break
+        self.end(base, beyond)
+
+
+def _limited(slabs: Iterator[Arrays], n_batches: int, batch_size: int) -> Iterator[Arrays]:
+    """Yield slabs of so many batches together."""
+    for arrays in slabs:
+        n_here = -(-len(next(iter(arrays.values()))) // batch_size)
+        if n_here > n_batches:
+            arrays = {name: array[: n_batches * batch_size] for name, array in arrays.items()}
+        n_batches -= n_here
+        yield arrays
+        del arrays
+        if n_batches <= 0:
+            return
+
+
+def _drop(streams: dict[int, Generator[Arrays]], number: int) -> None:
+    """End an iteration whose iterator is gone."""
+    stream = streams.pop(number, None)
+    if stream is not None:
+        stream.close()
 
 
 def _as_tensor(array: NDArray[Any]) -> Any:
-    if array.ctypes.data % ALIGNMENT:  # a resumed epoch's first slab may begin anywhere; TensorFlow wants aligned ones
-        return tf.constant(array)
-    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    """Return the values of an array, flat, over the same memory where it is aligned."""
+    flat = array.reshape(-1)
+    if not flat.dtype.isnative:
+        flat = flat.astype(flat.dtype.newbyteorder("="))
+    if flat.ctypes.data % ALIGNMENT:  # a resumed epoch's first slab may begin anywhere; TensorFlow wants aligned ones
+        return tf.constant(flat)
+    return tf.experimental.dlpack.from_dlpack(flat.__dlpack__())

@@ -210,8 +210,8 @@ class Loader(BatchSource):
         n_rows = min(self.batch_size, self.epoch_rows - number * self.batch_size)
         return apply(self._transform, batch, n_rows, epoch, number)
 
-    def slabs(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Iterate over one epoch as `__iter__` does, many batches at a time; what adapters are built on.
+    def slabs(self, endless: bool = False) -> Generator[dict[str, NDArray[Any]]]:
+        """Iterate as `__iter__` does, or `forever`, many batches at a time; what adapters are built on.
 
         Yields
         ------
@@ -222,7 +222,7 @@ class Loader(BatchSource):
 
         """
         stats = self._usable().stats
-        for turn, slab in self._slabs(endless=False):
+        for turn, slab in self._slabs(endless):
             start = slab.skip * slab.batch_rows
             epoch, after = slab.epoch, slab.first_batch + slab.n_batches
             n_rows, n_batches = slab.n_rows - start, slab.n_batches - slab.skip
@@ -434,6 +434,11 @@ class Loader(BatchSource):
     def epoch_rows(self) -> int:
         """Rows of an epoch: those of the store, or this rank's share of them."""
         return self._runtime.options.n_rows
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of the job, of which this loader reads one's rows."""
+        return self._setup.share.world_size
 
     @property
     def even(self) -> bool:

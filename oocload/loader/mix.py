@@ -168,9 +168,9 @@ class Mix(BatchSource):
                 self._forget()
         return self._built(arrays, epoch, number)
 
-    def to_tf(self) -> Any:
+    def to_tf(self, *, pad_last: bool = False) -> Any:
         """Return a ``tf.data.Dataset`` of one epoch's batches, as that of a loader, with two of them prefetched."""
-        return super().to_tf().prefetch(_TF_AHEAD)
+        return super().to_tf(pad_last=pad_last).prefetch(_TF_AHEAD)
 
     def _forget(self) -> None:
         """Let go of what the last index left open."""
@@ -178,16 +178,16 @@ class Mix(BatchSource):
             self._ahead[1].close()
         self._ahead = None
 
-    def slabs(self) -> Iterator[Arrays]:
-        """Iterate over one epoch, a batch at a time, as field → array; what adapters are built on."""
-        return self._positioned(endless=False, build=lambda arrays, _, __: arrays)
+    def slabs(self, endless: bool = False) -> Generator[Arrays]:
+        """Iterate over one epoch, or for ever, a batch at a time, as field → array; what adapters are built on."""
+        return self._positioned(endless, build=lambda arrays, _, __: arrays)
 
     def _deliver(self, endless: bool) -> Iterator[Batch]:
         for arrays in self._positioned(endless, self._built):
             yield arrays
             del arrays
 
-    def _positioned(self, endless: bool, build: Callable[[Arrays, int, int], Any]) -> Iterator[Any]:
+    def _positioned(self, endless: bool, build: Callable[[Arrays, int, int], Any]) -> Generator[Any]:
         """Yield batches from where this stands, noting each."""
         epoch, batch, turn = self._begin()
         with self._lock:
@@ -314,6 +314,11 @@ class Mix(BatchSource):
     def batch_size(self) -> int:
         """Rows per batch; by batches, of the largest."""
         return self._batch_size
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of the job, of which these loaders read one's rows."""
+        return self._loaders[0].world_size
 
     @property
     def even(self) -> bool:

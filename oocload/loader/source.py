@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -100,8 +100,8 @@ class BatchSource(ABC):
         return number % n_batches
 
     @abstractmethod
-    def slabs(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Iterate over one epoch as `__iter__` does, many batches at a time; what adapters are built on."""
+    def slabs(self, endless: bool = False) -> Generator[dict[str, NDArray[Any]]]:
+        """Iterate as `__iter__` does, or `forever`, many batches at a time; what adapters are built on."""
 
     @abstractmethod
     def _deliver(self, endless: bool) -> Iterator[Batch]:
@@ -118,6 +118,11 @@ class BatchSource(ABC):
     @abstractmethod
     def batch_size(self) -> int:
         """Rows per batch."""
+
+    @property
+    @abstractmethod
+    def world_size(self) -> int:
+        """Ranks that each have rows of their own."""
 
     @property
     @abstractmethod
@@ -239,23 +244,33 @@ class BatchSource(ABC):
 
         return to_keras(self, workers, use_multiprocessing, max_queue_size)
 
-    def to_tf(self) -> Any:
+    def to_tf(self, *, pad_last: bool = False) -> Any:
         """Return a ``tf.data.Dataset`` of one epoch's batches; iterating it again is the next epoch.
 
         Whole slabs are handed to TensorFlow without copying. Element spec and cardinality are exact. `state_dict`
         counts whole slabs, when TensorFlow has taken all batches of one: give it the batch that the model is at.
+
+        Where there are ranks, each worker's dataset has its own rank's rows. Under a ``tf.distribute`` strategy of
+        several workers, hand it over by ``strategy.distribute_datasets_from_function``, which leaves batches as they
+        are; ``experimental_distribute_dataset`` divides each by the number of replicas.
+
+        Parameters
+        ----------
+        pad_last
+            Give all batches `batch_size` rows: the last is filled up with its last row again, and a third part of
+            each batch has weight 0 for these (float32; or the loader's own ``sample_weight``).
 
         Raises
         ------
         MissingPackageError
             If TensorFlow is not installed.
         InvalidArgumentError
-            If a field has a dtype that TensorFlow lacks.
+            If a field has a dtype that TensorFlow lacks, or batches have no targets beside which weights could stand.
 
         """
         from oocload.adapters.tf_data import to_tf
 
-        return to_tf(self)
+        return to_tf(self, pad_last)
 
     # Life cycle
 
