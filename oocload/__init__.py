@@ -3,6 +3,7 @@
 from oocload.convert.convert import ConversionReport, convert
 from oocload.convert.writer import Writer, create
 from oocload.errors import (
+    CheckpointError,
     ChunkError,
     ClosedError,
     ConversionError,
@@ -30,6 +31,7 @@ from oocload.stores import Store, open
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckpointError",
     "ChunkError",
     "ClosedError",
     "ConversionError",

@@ -12,6 +12,7 @@
       ChunkError             (OSError)            a chunk cannot be read or decoded
       TargetExistsError      (FileExistsError)    the destination is taken
       ConversionError        (RuntimeError)       a conversion stopped; nothing is at the destination
+      CheckpointError        (OSError)            a checkpoint of a training run is damaged
       ClosedError            (RuntimeError)       used after close()
       MissingPackageError    (ImportError)        an optional package is not installed
 
@@ -71,6 +72,10 @@ class TargetExistsError(OocloadError, FileExistsError):
 
 class ConversionError(OocloadError, RuntimeError):
     """A conversion stopped half-way; nothing was left at the destination's name."""
+
+
+class CheckpointError(OocloadError, OSError):
+    """A checkpoint of a training run cannot be read; the message says what to delete."""
 
 
 class ClosedError(OocloadError, RuntimeError):

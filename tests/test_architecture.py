@@ -15,7 +15,7 @@ ALLOWED = {part: set(ORDER[:i]) for i, part in enumerate(ORDER)}
 ALLOWED["plan"] = {"errors"}
 ALLOWED["convert"] = {*ORDER} - {"plan"}
 ALLOWED["loader"] = {*ORDER, "adapters"}  # `to_keras` and `to_tf` import their adapter when they are called
-ALLOWED["adapters"] = {"errors", "optional", "chunks", "layout", "loader"}
+ALLOWED["adapters"] = {"errors", "optional", "forks", "chunks", "layout", "loader"}
 
 
 def imports(path: Path) -> set[str]:

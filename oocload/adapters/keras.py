@@ -195,6 +195,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
             self._sync()
             if end is not None and end.reset:
                 self._take_back(end.owner)
+                self.loader.stand_at(*self._base, begun=False)
             elif self._own is not None and self._own.n_taken:
                 self._base = self._after(self._own)
             elif end is not None and end.by_workers:
@@ -227,7 +228,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
             self._base = self._after(self._own)
         self._own = None
         run = self._run(asker.owner())
-        n_batches = self.loader.passes.length(run.following, len(self.loader))
+        n_batches = self.loader.pass_lengths.get(run.following, len(self.loader))
         begun = Pass(run.following, n_batches, asker.owner, run, run.n_epochs)
         run.following = self._after(begun)
         if not begun.early:
@@ -270,12 +271,15 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 
     def _take(self, of: Pass, index: int) -> Batch:
         """Return a batch of a pass, and let go of the loader's threads and slabs after the last."""
+        began = time.perf_counter()
         try:
             if self._replay is None or not self._replay.has(of.base, index):
                 self._rest()
                 endless = of.base.batch + of.n_batches > len(self.loader)
                 self._replay = Replay(self.loader, of.base, index, endless)
             batch = self._replay.get(index)
+            epoch, last = of.base.plus(index, len(self.loader))
+            self.loader.stand_at(epoch, last + 1, begun=True)
             self._turn = self.loader.stand().turn
         except BaseException:
             self._rest()
@@ -283,6 +287,9 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         of.n_taken = max(of.n_taken, index + 1)
         if of.done:
             self._rest()
+            self.loader.stand_at(*self._after(of), begun=False)
+        if self.loader.handed is not None:
+            self.loader.handed.note(of.base.plus(index, len(self.loader)), began, time.perf_counter())
         return batch
 
     def _after(self, a_pass: Pass) -> Base:

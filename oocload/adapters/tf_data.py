@@ -11,6 +11,7 @@ A slab is let go of with its last batch. An iterator that is dropped lets go of 
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -27,6 +28,7 @@ from oocload.loader.batch import Batch, BatchForm
 from oocload.optional import require
 
 if TYPE_CHECKING:
+    from oocload.adapters.handed import Handed
     from oocload.loader.source import BatchSource
 
 tf: Any = require("tensorflow", "tensorflow", "to_tf()")
@@ -102,7 +104,7 @@ class _Iterations:
 
         """
         base = Base(*self.loader.stand()[:2])
-        beyond = base.batch > 0 and self.loader.passes.first is not None
+        beyond = base.batch > 0 and bool(self.loader.pass_lengths)
         if self.whole and base.batch and not beyond:
             raise StateError("state must be loaded before to_tf(), which fixes the number of batches; call it again")
         return base, beyond
@@ -122,6 +124,7 @@ class _Slabs(_Iterations):
         self.rows = {name: fields.get(name, padding.WEIGHTS_ROWS) for name in form.names}
         self._dtypes = [tf.as_dtype(rows.dtype.newbyteorder("=")) for rows in self.rows.values()]
         self._streams: dict[int, Generator[Arrays]] = {}
+        self._bases: dict[int, Base] = {}
         self._lock = threading.Lock()
         self._n_begun = 0
 
@@ -185,13 +188,22 @@ class _Slabs(_Iterations):
             with self._lock:
                 self._n_begun += 1
                 number = self._n_begun
+            self._bases[number] = Base(*self.loader.stand()[:2])
             self._streams[number] = self._stream()
             token = self._token(number)
+        began = time.perf_counter()
         arrays = next(self._streams[number], None)
         if arrays is None:
             return [token, 0, *self._no_rows()[2:]]
         n_rows = len(next(iter(arrays.values())))
+        if self.loader.handed is not None:
+            self._note(self.loader.handed, number, int(index), n_rows, began)
         return [token, n_rows, *(_as_tensor(arrays[name]) for name in self.rows)]
+
+    def _note(self, handed: Handed, number: int, index: int, n_rows: int, began: float) -> None:
+        ended = time.perf_counter()
+        for batch in range(index, index - (-n_rows // self.loader.batch_size)):
+            handed.note(self._bases[number].plus(batch, self.n_batches), began, ended)
 
     def _spent(self, token: Any, index: Any) -> int:
         """End an iteration whose last batch was delivered."""

@@ -207,8 +207,7 @@ class Loader(BatchSource):
             if self._access is None or self._access.runtime is not runtime:
                 self._access = BatchAccess(runtime)
             batch = self._form.build(self._access.get(epoch, number))
-        n_rows = min(self.batch_size, self.epoch_rows - number * self.batch_size)
-        return apply(self._transform, batch, n_rows, epoch, number)
+        return apply(self._transform, batch, self.rows_of(number), epoch, number)
 
     def slabs(self, endless: bool = False) -> Generator[dict[str, NDArray[Any]]]:
         """Iterate as `__iter__` does, or `forever`, many batches at a time; what adapters are built on.

@@ -18,6 +18,7 @@ from oocload.loader.batch import Batch, BatchForm
 from oocload.loader.options import whole_number
 
 if TYPE_CHECKING:
+    from oocload.adapters.handed import Handed
     from oocload.adapters.keras import KerasDataset
 
 
@@ -27,24 +28,6 @@ class Stand(NamedTuple):
     epoch: int
     batch: int
     turn: int
-
-
-class Passes(NamedTuple):
-    """How long the passes are that a framework makes from positions in the middle of an epoch.
-
-    As a rule as long as any other, across the epoch's end. A checkpoint that goes on in the middle of an epoch has them
-    end with it, and says how long the first is.
-    """
-
-    rolling: bool = True
-    first: tuple[int, int] | None = None
-    first_length: int = 0
-
-    def length(self, begin: tuple[int, int], n_batches: int) -> int:
-        """Return the batches of the pass that begins at an (epoch, batch)."""
-        if begin == self.first:
-            return self.first_length
-        return n_batches if self.rolling else n_batches - begin[1]
 
 
 class BatchSource(ABC):
@@ -57,7 +40,8 @@ class BatchSource(ABC):
     def __init__(self) -> None:
         self._epoch, self._batch, self._begun = 0, 0, False
         self._turn = 0  # of the iteration that may move the position: the one begun last
-        self.passes = Passes()
+        self.pass_lengths: dict[tuple[int, int], int] = {}  # where a framework's pass begins → batches, if not all
+        self.handed: Handed | None = None
         self.renew_locks()
 
     def renew_locks(self) -> None:
@@ -118,6 +102,15 @@ class BatchSource(ABC):
     @abstractmethod
     def batch_size(self) -> int:
         """Rows per batch."""
+
+    def rows_of(self, number: int) -> int:
+        """Return the rows of a batch of any epoch."""
+        return min(self.batch_size, self.epoch_rows - number * self.batch_size)
+
+    @property
+    @abstractmethod
+    def epoch_rows(self) -> int:
+        """Rows of an epoch."""
 
     @property
     @abstractmethod
@@ -194,6 +187,11 @@ class BatchSource(ABC):
             self._epoch, self._batch = self._normalised(epoch, batch)
             self._begun = False
             self._turn += 1
+
+    def stand_at(self, epoch: int, batch: int, begun: bool) -> None:
+        """Correct the position of the iteration under way; ``begun`` says whether it has delivered anything."""
+        with self._lock:
+            self._epoch, self._batch, self._begun = epoch, batch, begun
 
     def _normalised(self, epoch: int, batch: int) -> tuple[int, int]:
         """Return a position; the end of an epoch is the start of the next."""
