@@ -61,7 +61,7 @@ class Pass:
     @property
     def early(self) -> bool:
         """Whether the epoch that it is for has not begun, and perhaps never will."""
-        return self.run is not None and self.in_epoch == self.run.done_in == self.run.n_epochs
+        return self.run is not None and self.in_epoch == self.run.done_in == self.run.n_epochs > 0
 
 
 class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
@@ -167,7 +167,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
             if asker is None:
                 return self._by_index(self.loader.number(index))
             under_way = self._passes.get(asker.frame)
-            if under_way is None or under_way.owner != asker.owner:
+            if under_way is None or under_way.done or under_way.owner != asker.owner:
                 under_way = self._begin(asker)
             if under_way.early:
                 self._await_epoch(under_way)

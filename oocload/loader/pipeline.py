@@ -12,6 +12,7 @@ to are open: its own, and the next one where rows are dealt over two. Threads kn
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import threading
 import time
@@ -39,6 +40,7 @@ from oocload.plan.windows import Plan
 _TASK_NBYTES = 4 * 2**20
 _TASKS_OF_A_WINDOW = 8
 _GRACE_S = 0.25  # how long a slab may take to come back before the consumer is served from new memory
+_LOOK_S = 0.01
 
 
 @dataclass
@@ -210,11 +212,22 @@ class Pipeline:
             return
         left = deadline - time.monotonic()
         if left > 0:
-            s.resources.condition.wait(left)
+            s.resources.condition.wait(min(left, _LOOK_S))
+            self._collect()
             return
         s.beyond = True
         s.resources.condition.notify_all()
         s.resources.kept.tell()
+
+
+    def _collect(self) -> None:
+        """Have batches let go of that only the collector can free: JAX lets go of those it is done with there."""
+        condition = self._shared.resources.condition
+        condition.release()  # whatever is finalized may need the lock
+        try:
+            gc.collect(0)
+        finally:
+            condition.acquire()
 
 
 class _Worker(threading.Thread):

@@ -1,15 +1,32 @@
-"""The same batches inside Keras, by the real Keras."""
+"""The same batches inside Keras, by the real Keras; `test_backends.py` runs these on its other backends."""
 
+import multiprocessing
+import pickle
 import sys
-import warnings
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 import oocload
-from oocload.errors import MissingPackageError
-from tests.adapters.frameworks import BATCH, N_ROWS, WINDOW, assert_same, stream, write
+from oocload.errors import InvalidArgumentError, MissingPackageError
+from tests.adapters.frameworks import (
+    BATCH,
+    N_BATCHES,
+    N_ROWS,
+    WINDOW,
+    assert_same,
+    every_row,
+    fit,
+    small_model,
+    stream,
+    write,
+)
+from tests.conftest import our_threads
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.framework
@@ -32,116 +49,349 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def model() -> "keras.Model":
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((12,)), keras.layers.Rescaling(1e-5), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    return model
+def loader(path: Path) -> Iterator[oocload.Loader]:
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as loader:
+        yield loader
 
 
-def fit(model: "keras.Model", *args: object, **options: object) -> "keras.callbacks.History":
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`shuffle=True` was passed", UserWarning)
-        return model.fit(*args, verbose=0, **options)
+def reads(loader: oocload.Loader) -> float:
+    """Return how often each block was read."""
+    return loader.stats.blocks / loader._runtime.n_blocks
+
+
+def history_of(history: dict[str, list[float]], epoch: int) -> dict[str, float]:
+    return {name: history[name][epoch] for name in ("rows", "total", "hashed")}
+
+
+# Under fit
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_fit_sees_every_row_once_an_epoch(path: Path, model: "keras.Model", shuffle: bool) -> None:
-    recorder = Recorder()
-    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW, transform=recorder) as loader:
-        fit(model, loader.to_keras(), epochs=3, shuffle=shuffle)
-        n = len(loader)
-        epochs = recorder.batches[-3 * n :]
-        for start in range(0, 3 * n, n):
-            rows = np.concatenate(epochs[start : start + n])
-            assert np.array_equal(np.sort(rows), np.arange(N_ROWS))
-        probes = recorder.batches[: -3 * n]
-        assert len(probes) <= 4
+@pytest.mark.parametrize(
+    "workers", [{}, {"workers": 4, "max_queue_size": 3}, {"workers": 2, "use_multiprocessing": True}]
+)
+def test_fit_sees_every_row_once_an_epoch_and_reads_each_block_once(
+    loader: oocload.Loader, shuffle: bool, workers: dict[str, Any]
+) -> None:
+    history = fit(small_model(), loader.to_keras(**workers), epochs=4, shuffle=shuffle)
+    assert all(history_of(history, epoch) == every_row() for epoch in range(4))
+    assert reads(loader) == 4
+    assert loader.epoch == 4
 
 
-def test_order_is_that_of_the_iterator_whatever_keras_asks_for(path: Path, model: "keras.Model") -> None:
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_are_not_started_whatever_the_start_method(
+    loader: oocload.Loader, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multiprocessing, "Pool", None)
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method(method, force=True)
+    try:
+        dataset = loader.to_keras(workers=3, use_multiprocessing=True)
+        dataset.workers, dataset.use_multiprocessing = 4, True  # as old code sets them
+        assert history_of(fit(small_model(), dataset), 0) == every_row()
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_order_is_that_of_the_iterator_whatever_keras_asks_for(path: Path, shuffle: bool) -> None:
     recorder = Recorder()
     with (
         oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW, transform=recorder) as loader,
         oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as plain,
     ):
-        fit(model, loader.to_keras(), epochs=3, shuffle=True)
+        fit(small_model(), loader.to_keras(), epochs=3, shuffle=shuffle)
         expected = stream(plain, 3)
-        got = recorder.batches[-len(expected) :]
-        assert all(np.array_equal(y, rows) for (_, y), rows in zip(expected, got, strict=True))
+        assert len(recorder.batches) == len(expected)
+        assert all(np.array_equal(y, rows) for (_, y), rows in zip(expected, recorder.batches, strict=True))
 
 
-def test_blocks_are_decoded_about_once(path: Path, model: "keras.Model") -> None:
-    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as loader:
-        fit(model, loader.to_keras(), epochs=10, shuffle=True)
-        per_epoch = loader.stats.decoded_bytes / 10 / (2025 * (12 * 4 + 8))
-        assert per_epoch <= 1.1 + 3 / 10  # three windows of four are read again when Keras has learned the shapes
-
-
-def test_direct_indexing_gives_the_stream(path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_weights_are_those_of_the_numpy_loop(path: Path, threads: int) -> None:
     with (
-        oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as loader,
+        oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW, threads=threads) as loader,
         oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as plain,
     ):
-        dataset = loader.to_keras()
-        assert isinstance(dataset, keras.utils.PyDataset)
-        assert len(dataset) == dataset.num_batches == 63
-        got = [tuple(map(np.copy, dataset[i])) for _ in range(2) for i in range(63)]
-        assert_same(stream(plain, 2), got)
+        model, by_hand = small_model(metrics=False), small_model(metrics=False)
+        fit(model, loader.to_keras(), epochs=2)
+        for x, y in stream(plain, 2):
+            by_hand.train_on_batch(x, y)
+        for a, b in zip(model.get_weights(), by_hand.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-def test_to_tf_under_fit(path: Path, model: "keras.Model") -> None:
-    pytest.importorskip("tensorflow")
+@pytest.mark.parametrize("steps", [1, 3, 21])
+def test_steps_below_the_batches_go_on_with_the_pass(loader: oocload.Loader, steps: int) -> None:
+    n_epochs = 63 // steps
+    history = fit(small_model(), loader.to_keras(), epochs=n_epochs, steps_per_epoch=steps)
+    sums = {name: sum(values) for name, values in history.items() if name != "loss"}
+    assert sums == every_row()
+    assert len(history["loss"]) == n_epochs
+
+
+@pytest.mark.parametrize("steps", [N_BATCHES, N_BATCHES + 5])
+def test_steps_at_and_above_the_batches(loader: oocload.Loader, steps: int) -> None:
+    history = fit(small_model(), loader.to_keras(), epochs=3, steps_per_epoch=steps)
+    assert all(history_of(history, epoch) == every_row() for epoch in range(3))
+
+
+def test_fit_again_and_again_goes_on_with_the_next_epoch(path: Path) -> None:
+    recorder = Recorder()
     with (
-        oocload.Loader(path, BATCH, seed=1) as loader,
-        oocload.Loader(path, BATCH, shuffle=False) as validation,
+        oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW, transform=recorder) as loader,
+        oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as plain,
     ):
-        history = fit(model, loader.to_tf(), epochs=2, validation_data=validation.to_tf())
-        assert len(history.history["val_loss"]) == 2
-        assert loader.stats.rows == 2 * N_ROWS
+        dataset, model = loader.to_keras(), small_model()
+        whole = [y for _, y in stream(plain, 4)]
+        fit(model, dataset)
+        fit(model, dataset, steps_per_epoch=2)
+        recorder.batches.clear()
+        fit(model, dataset)
+        for expected, rows in zip(whole[2 * N_BATCHES : 3 * N_BATCHES], recorder.batches, strict=True):
+            assert np.array_equal(expected, rows)
 
 
-def test_both_ways_train_to_the_same_weights(path: Path) -> None:
-    weights = []
-    for way in ("to_tf", "to_keras"):
-        keras.utils.set_random_seed(3)
-        model = keras.Sequential([keras.Input((12,)), keras.layers.Rescaling(1e-5), keras.layers.Dense(1)])
-        model.compile("sgd", "mse")
-        with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as loader:
-            fit(model, getattr(loader, way)(), epochs=2)
-        weights.append(np.concatenate([w.ravel() for w in model.get_weights()]))
-    assert np.array_equal(weights[0], weights[1])
+def test_a_dataset_that_is_validated_on_as_well(loader: oocload.Loader) -> None:
+    dataset = loader.to_keras()
+    history = fit(small_model(), dataset, validation_data=dataset, epochs=3)
+    for epoch in range(3):
+        assert history_of(history, epoch) == every_row()
+        assert {name: history[f"val_{name}"][epoch] for name in every_row()} == every_row()
 
 
-def test_evaluate_and_predict(path: Path, model: "keras.Model") -> None:
-    import h5py
+def test_validation_data_of_a_split(path: Path) -> None:
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as loader:
+        train, val = loader.split(0.7, 0.3)
+        with train, val:
+            history = fit(small_model(), train.to_keras(), validation_data=val.to_keras(), epochs=2)
+            assert history["rows"] == [train.n_rows] * 2
+            assert history["val_rows"] == [val.n_rows] * 2
+            assert history["total"][0] + history["val_total"][0] == every_row()["total"]
+            assert reads(val) == pytest.approx(2, abs=0.1)
 
+
+def test_stopped_in_mid_epoch(loader: oocload.Loader) -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.model.stop_training = batch == 3
+
+    dataset = loader.to_keras()
+    fit(small_model(), dataset, callbacks=[Stop()])
+    assert history_of(fit(small_model(), dataset), 0) == every_row()
+
+
+def test_a_sorted_store_trains_as_well_as_the_numpy_loop(tmp_path: Path) -> None:
+    """Rows of one class lie together, as in keras#5307, where each batch was of one class."""
+    rng = np.random.default_rng(0)
+    labels = np.sort(rng.integers(0, 4, 4096))
+    rows = rng.normal(size=(4096, 8)) + np.eye(4, 8)[labels] * 2.5
+    store = oocload.convert({"x": rows.astype("float32"), "y": labels}, tmp_path / "s.h5", chunk_rows=32)
+    del store
+
+    def model() -> Any:
+        keras.utils.set_random_seed(2)
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.5, momentum=0.9), loss, metrics=["accuracy"])
+        return model
+
+    with (
+        oocload.Loader(tmp_path / "s.h5", 64, seed=1) as loader,
+        oocload.Loader(tmp_path / "s.h5", 64, seed=1) as plain,
+    ):
+        by_fit, by_hand = model(), model()
+        fit(by_fit, loader.to_keras(workers=4), epochs=3, shuffle=True)
+        for _ in range(3):
+            for x, y in plain:
+                by_hand.train_on_batch(x, y)
+        x = rows.astype("float32")
+        accuracies = [m.evaluate(x, labels, verbose=0)[1] for m in (by_fit, by_hand)]
+    assert accuracies[0] > 0.8
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=1e-3)
+
+
+# What a batch is
+
+
+def test_evaluate_and_predict_keep_the_order(path: Path) -> None:
     with h5py.File(path) as file:
         x, y = file["x"][...], file["y"][...]
+    model = small_model(metrics=False)
     with (
         oocload.Loader(path, BATCH, shuffle=False) as loader,
         oocload.Loader(path, BATCH, x="x", shuffle=False) as inputs,
     ):
         expected = model.evaluate(x, y, batch_size=BATCH, verbose=0)
-        assert model.evaluate(loader.to_keras(), verbose=0) == pytest.approx(expected, rel=1e-5)
-        assert model.evaluate(loader.to_tf(), verbose=0) == pytest.approx(expected, rel=1e-5)
-        np.testing.assert_allclose(model.predict(inputs.to_keras(), verbose=0), model.predict(x, verbose=0), rtol=1e-5)
+        assert model.evaluate(loader.to_keras(workers=4), verbose=0) == pytest.approx(expected, rel=1e-5)
+        dataset = inputs.to_keras(workers=4)
+        for _ in range(2):
+            np.testing.assert_allclose(model.predict(dataset, verbose=0), model.predict(x, verbose=0), rtol=1e-5)
+        np.testing.assert_allclose(
+            model.predict(dataset, steps=3, verbose=0), model.predict(x[:96], verbose=0), rtol=1e-5
+        )
+        np.testing.assert_allclose(model.predict(dataset, verbose=0), model.predict(x, verbose=0), rtol=1e-5)
 
 
-def test_steps_per_epoch_below_the_number_of_batches(path: Path, model: "keras.Model") -> None:
-    recorder = Recorder()
-    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW, transform=recorder) as loader:
-        fit(model, loader.to_keras(), epochs=3, steps_per_epoch=21)
-        rows = np.concatenate(recorder.batches[-63:])
-        assert np.array_equal(np.sort(rows), np.arange(N_ROWS))
+def test_several_inputs_and_outputs_by_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    fields = {"a": rng.normal(size=(200, 3)), "b": rng.normal(size=(200, 2)), "p": rng.normal(size=200)}
+    oocload.convert({k: v.astype("float32") for k, v in {**fields, "q": fields["p"] * 2}.items()}, tmp_path / "n.h5")
+    a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
+    joined = keras.layers.Concatenate()([a, b])
+    outputs = {"p": keras.layers.Dense(1, name="p")(joined), "q": keras.layers.Dense(1, name="q")(joined)}
+    model = keras.Model({"a": a, "b": b}, outputs)
+    model.compile("sgd", {"p": "mse", "q": "mae"})
+    with oocload.Loader(tmp_path / "n.h5", 32, x=["a", "b"], y=["p", "q"], seed=0) as loader:
+        history = fit(model, loader.to_keras(), epochs=2)
+    assert {"p_loss", "q_loss"} <= history.keys()
 
 
-def test_forever_with_steps_per_epoch(path: Path, model: "keras.Model") -> None:
-    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as loader:
-        stream_ = loader.forever()
-        history = fit(model, stream_, epochs=3, steps_per_epoch=len(loader))
-        stream_.close()
-        assert len(history.history["loss"]) == 3
+@pytest.mark.parametrize("weighted", ["class_weight", "sample_weight"])
+def test_weights_reach_the_loss(path: Path, weighted: str) -> None:
+    """All weights 2 double the loss."""
+    with h5py.File(path, "r+") as file:
+        file["c"] = np.arange(N_ROWS) % 2
+        file["w"][...] = 2.0
+    extra = {"sample_weight": "w"} if weighted == "sample_weight" else {}
+    options = {"class_weight": {0: 2.0, 1: 2.0}} if weighted == "class_weight" else {}
+    losses = []
+    for with_weights in (False, True):
+        model = small_model(metrics=False)
+        model.optimizer.learning_rate = 0.0
+        given = extra if with_weights else {}
+        with oocload.Loader(path, BATCH, x="x", y="c", shuffle=False, **given) as loader:
+            losses += fit(model, loader.to_keras(), **(options if with_weights else {}))["loss"]
+    assert losses[1] == pytest.approx(2 * losses[0], rel=1e-4)
+
+
+def test_forever_with_steps_per_epoch(loader: oocload.Loader) -> None:
+    batches = loader.forever()
+    history = fit(small_model(), batches, epochs=3, steps_per_epoch=len(loader))
+    batches.close()
+    assert [history_of(history, epoch) for epoch in range(3)] == [every_row()] * 3
+
+
+# By index, as a Sequence
+
+
+def test_direct_indexing_gives_the_stream(path: Path, loader: oocload.Loader) -> None:
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as plain:
+        dataset = loader.to_keras()
+        assert isinstance(dataset, keras.utils.Sequence)
+        assert isinstance(dataset, keras.utils.PyDataset)
+        assert len(dataset) == dataset.num_batches == N_BATCHES
+        got = [tuple(map(np.copy, dataset[i])) for _ in range(2) for i in range(N_BATCHES)]
+        dataset.on_epoch_end()
+        got += [tuple(map(np.copy, batch)) for batch in dataset]
+        dataset.on_epoch_end()
+        got += [tuple(map(np.copy, dataset[i])) for i in range(N_BATCHES)]
+        assert_same(stream(plain, 4), got)
+        assert reads(loader) == 4
+
+
+def test_an_index_is_the_same_batch_whatever_was_asked_before(path: Path, loader: oocload.Loader) -> None:
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as plain:
+        whole = stream(plain, 2)
+    dataset = loader.to_keras()
+    order = [0, 1, 0, 40, 2, 3, 62, 4, 4, 0]
+    assert_same([whole[i] for i in order], [tuple(map(np.copy, dataset[i])) for i in order])
+    dataset.on_epoch_end()
+    assert_same([whole[N_BATCHES + i] for i in (7, 0)], [tuple(map(np.copy, dataset[i])) for i in (7, 0)])
+    with pytest.raises(IndexError, match="index must be from -63 to 62, got 63"):
+        dataset[63]
+
+
+def test_it_pickles_with_its_position(path: Path, loader: oocload.Loader) -> None:
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as plain:
+        whole = stream(plain, 2)
+    dataset = loader.to_keras()
+    dataset[0], dataset.on_epoch_end()
+    again = pickle.loads(pickle.dumps(dataset))
+    assert_same([whole[N_BATCHES + 5]], [again[5]])
+    again.loader.close()
+
+
+class Wrapped(keras.utils.PyDataset):
+    """A user's own dataset around ours."""
+
+    def __init__(self, inner: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.inner = inner
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = self.inner[index]
+        return x, y
+
+    def on_epoch_end(self) -> None:
+        self.inner.on_epoch_end()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_inside_a_dataset_of_the_users_own(loader: oocload.Loader, workers: int) -> None:
+    model = small_model()
+    # With workers Keras delivers the batches that it looked at to build the model once more (its ready_queue).
+    fit(model, np.zeros((1, 12), "float32"), np.zeros(1, "int64"))
+    history = fit(model, Wrapped(loader.to_keras(), workers=workers), epochs=2, shuffle=workers == 1)
+    assert [history_of(history, epoch) for epoch in range(2)] == [every_row()] * 2
+    if workers == 1:
+        assert reads(loader) == 2
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_transform_that_raises_does_so_at_its_batch(path: Path, shuffle: bool) -> None:
+    def transform(batch: Any) -> Any:
+        if 1500 in batch[1]:
+            raise RuntimeError("no such thing as row 1500")
+        return batch
+
+    trained: list[int] = []
+    with oocload.Loader(path, BATCH, shuffle=False, transform=transform) as loader:
+        count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: trained.append(batch))
+        with pytest.raises(
+            Exception, match="(?s)no such thing as row 1500.*raised by the transform at batch 46 of epoch 0"
+        ):
+            fit(small_model(), loader.to_keras(), shuffle=shuffle, callbacks=[count])
+        assert trained == list(range(46))
+    assert not our_threads()
+
+
+def test_a_transform_that_changes_the_rows_is_named(path: Path) -> None:
+    with oocload.Loader(path, BATCH, shuffle=False, transform=lambda batch: (batch[0][1:], batch[1])) as loader:
+        message = "transform must keep the rows of a batch, and made 31 of 32 at batch 0 of epoch 0"
+        with pytest.raises(Exception, match=message):
+            fit(small_model(), loader.to_keras())
+
+
+def test_a_damaged_chunk_is_named(path: Path) -> None:
+    with h5py.File(path) as file:
+        info = file["x"].id.get_chunk_info(40)
+    with open(path, "r+b") as raw:
+        raw.seek(info.byte_offset)
+        raw.write(b"\0" * info.size)
+    with oocload.Loader(path, BATCH, shuffle=False) as loader:
+        with pytest.raises(Exception, match=r"k.h5, field 'x', chunk \(40, 0\): deflate cannot"):
+            fit(small_model(), loader.to_keras())
+    assert not our_threads()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": -1}, "workers must be"),
+        ({"use_multiprocessing": 1}, "use_multiprocessing must be True or False, got 1"),
+        ({"max_queue_size": 0}, "max_queue_size must be"),
+    ],
+)
+def test_bad_options(loader: oocload.Loader, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        loader.to_keras(**options)
 
 
 @pytest.mark.parametrize(
@@ -156,3 +406,25 @@ def test_framework_not_installed(
         message = rf"{way}\(\) needs the package '{package}', .* pip install \"oocload\[tensorflow\]\""
         with pytest.raises(MissingPackageError, match=message):
             getattr(loader, way)()
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_backend_not_installed(path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    def no_backend(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {backend!r}", name=backend)
+
+    monkeypatch.setattr("oocload.optional.importlib.import_module", no_backend)
+    monkeypatch.delitem(sys.modules, "oocload.adapters.keras", raising=False)
+    with oocload.Loader(path, BATCH) as loader:
+        with pytest.raises(MissingPackageError, match=rf"KERAS_BACKEND.* pip install \"oocload\[{backend}\]\""):
+            loader.to_keras()
+
+
+def test_it_leaves_no_threads(loader: oocload.Loader) -> None:
+    before = threading.active_count()
+    dataset, model = loader.to_keras(), small_model()
+    for _ in range(4):
+        fit(model, dataset)
+        model.evaluate(dataset, verbose=0)
+    assert not our_threads()
+    assert threading.active_count() <= before + 2
