@@ -102,7 +102,7 @@ class Directory:
 
 
 def _read(path: Path) -> Saved:
-    with np.load(path, allow_pickle=False) as file:
+    with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
         facts = json.loads(str(file["facts"]))
         if facts["version"] != _VERSION:
             raise ValueError(f"version is {facts['version']}, not {_VERSION}")

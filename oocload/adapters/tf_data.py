@@ -246,11 +246,19 @@ class _Batches(_Iterations):
     def _stream(self) -> Generator[Batch]:
         base, beyond = self.begin()
         batches = self.loader.forever() if beyond else iter(self.loader)
-        for number, batch in enumerate(batches):
-            yield padding.filled(batch, self.loader.batch_size) if self.pad_last else batch
+        n_batches = self.n_batches if beyond else self.n_batches - base.batch
+        for number in range(n_batches):
+            began = time.perf_counter()
+            batch = next(batches)
+            if self.pad_last:
+                batch = padding.filled(batch, self.loader.batch_size)
+            if self.loader.handed is not None:
+                self.loader.handed.note(base.plus(number, self.n_batches), began, time.perf_counter())
+            yield batch
             del batch
-            if beyond and number == self.n_batches - 1:
-                break
+        if not beyond:
+            for _ in batches:
+                raise AssertionError("an epoch has more batches than it should")
         self.end(base, beyond)
 
 

@@ -219,7 +219,6 @@ class Pipeline:
         s.resources.condition.notify_all()
         s.resources.kept.tell()
 
-
     def _collect(self) -> None:
         """Have batches let go of that only the collector can free: JAX lets go of those it is done with there."""
         condition = self._shared.resources.condition

@@ -1,0 +1,56 @@
+"""A training run that may be killed at any batch; `test_kill.py` starts it as often as it takes.
+
+Arguments: store, directory of checkpoints, file for the weights, batches until SIGKILL (0: never), to_keras or to_tf.
+"""
+
+import os
+import signal
+import sys
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+import oocload
+from oocload.keras import Checkpoint
+
+
+class Kill(keras.callbacks.Callback):
+    """Kills the process, as the machine's power would."""
+
+    def __init__(self, n_batches: int) -> None:
+        super().__init__()
+        self.left = n_batches
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    store, directory, out, kill, way = sys.argv[1:]
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            layers.Rescaling(1e-4),
+            layers.Dense(16, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Dropout(0.3),
+            layers.Dense(1),
+        ]
+    )
+    model.compile("adam", "mse", metrics=["mae"])
+    warnings.filterwarnings("ignore", "`shuffle=True` was passed", UserWarning)
+    with oocload.Loader(store, 32, seed=0, shuffle=oocload.Shuffle(window_rows=500)) as loader:
+        callbacks = [Checkpoint(loader, directory, every=5), Kill(int(kill))]
+        model.fit(getattr(loader, way)(), epochs=3, verbose=0, callbacks=callbacks)
+    variables = [*model.variables, *model.optimizer.variables]
+    np.savez(out, *[np.asarray(keras.ops.convert_to_numpy(v)) for v in variables])
+
+
+if __name__ == "__main__":
+    main()
