@@ -134,7 +134,12 @@ class _Slabs(_Iterations):
         if self.whole:
             return tf.data.Dataset.range(self.n_batches).scan(nothing, self._step)
         dataset = tf.data.Dataset.range(self.n_batches).scan(nothing, self._step_or_end)
-        return dataset.take_while(lambda there, _: there).map(lambda _, batch: batch)
+        return dataset.take_while(lambda there, _: there).map(self._with_shapes)
+
+    def _with_shapes(self, _: Any, batch: Any) -> Any:
+        """Return a batch that is there, with the rows that all have."""
+        n_rows = self.loader.batch_size if self.even else None
+        return tf.nest.map_structure(lambda part: tf.ensure_shape(part, (n_rows, *part.shape[1:])), batch)
 
     # In TensorFlow's graph. The state: token, first row not delivered, rows, and each field's values, flat.
 
@@ -171,12 +176,13 @@ class _Slabs(_Iterations):
 
     def _cut(self, start: Any, stop: Any, values: list[Any]) -> Any:
         """Return a batch: slices of flat values, which are aligned where whole batches are, however long a row is."""
-        n_rows = self.loader.batch_size if self.even else stop - start
+        static = self.even and self.whole  # else, the end of a shorter epoch has no rows
+        n_rows = self.loader.batch_size if static else stop - start
         parts = {}
         for (name, rows), flat in zip(self.rows.items(), values, strict=True):
             n_items = int(np.prod(rows.row_shape, dtype=np.int64))
             part = tf.reshape(flat[start * n_items : stop * n_items], (n_rows, *rows.row_shape))
-            parts[name] = tf.ensure_shape(part, (self.loader.batch_size if self.even else None, *rows.row_shape))
+            parts[name] = tf.ensure_shape(part, (n_rows if static else None, *rows.row_shape))
         return self.form.build(parts.__getitem__)
 
     # In Python, called by TensorFlow

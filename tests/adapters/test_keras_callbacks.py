@@ -39,6 +39,12 @@ class StopAt(keras.callbacks.Callback):
             raise Stopped
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody pulls the plug here."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return write(tmp_path / "c.h5")

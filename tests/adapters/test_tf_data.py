@@ -8,7 +8,7 @@ import pytest
 
 import oocload
 from oocload.errors import InvalidArgumentError, OocloadError
-from tests.adapters.frameworks import BATCH, N_ROWS, WINDOW, assert_same, stream, write
+from tests.adapters.frameworks import BATCH, N_ROWS, WINDOW, assert_same, small_model, stream, write
 from tests.conftest import our_threads
 
 tf = pytest.importorskip("tensorflow")
@@ -154,3 +154,152 @@ def test_damaged_chunk_is_named(path: Path) -> None:
         pytest.raises((tf.errors.OpError, OocloadError), match=r"field 'x', chunk \(40, 0\): deflate cannot decode"),
     ):
         list(loader.to_tf())
+
+
+# Under what TensorFlow and Keras do with a dataset
+
+
+def test_shard_take_and_skip(path: Path) -> None:
+    with oocload.Loader(path, BATCH, shuffle=False) as loader:
+        dataset = loader.to_tf()
+        rows = [y for _, y in batches(dataset.shard(3, 1))]
+        assert np.array_equal(np.concatenate(rows[:2]), [*range(32, 64), *range(128, 160)])
+        assert dataset.shard(3, 1).cardinality().numpy() == len(rows) == 21
+        assert [y[0] for _, y in batches(dataset.skip(60))] == [1920, 1952, 1984]
+        assert dataset.repeat(3).cardinality().numpy() == 189
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_dicts_rows_of_odd_sizes_and_resumes_give_the_stream(tmp_path: Path, threads: int, drop_last: bool) -> None:
+    """Rows of 7 bytes and of 3 × 5 items lie nowhere aligned; a batch of 17 of them neither."""
+    rng = np.random.default_rng(0)
+    fields = {
+        "a": rng.integers(0, 255, (500, 7)).astype("uint8"),
+        "b": rng.normal(size=(500, 3, 5)).astype("float64"),
+        "c": rng.integers(0, 2, 500).astype(bool),
+        "d": np.arange(500, dtype=">i4"),
+        "e": rng.normal(size=(500, 0, 2)).astype("float32"),
+    }
+    oocload.convert(fields, tmp_path / "d.zarr", chunk_rows=13)
+    options = {"seed": 3, "shuffle": oocload.Shuffle(window_rows=60), "drop_last": drop_last}
+    with oocload.Loader(tmp_path / "d.zarr", 17, **options) as plain:
+        whole = [{k: v.copy() for k, v in batch.items()} for _ in range(2) for batch in plain]
+        n_batches = len(plain)
+    for stop in (0, 1, 9, n_batches - 1):
+        with oocload.Loader(tmp_path / "d.zarr", 17, threads=threads, **options) as loader:
+            loader.load_state_dict(loader.state_dict(epoch=0, batch=stop))
+            dataset = loader.to_tf()
+            got = [{k: v.numpy().copy() for k, v in batch.items()} for _ in range(2) for batch in dataset]
+            assert len(got) == len(whole) - stop
+            for a, b in zip(whole[stop:], got, strict=True):
+                for name, array in a.items():
+                    assert array.astype(array.dtype.newbyteorder("=")).tobytes() == b[name].tobytes()
+                    assert array.shape == b[name].shape
+
+
+def test_an_epoch_has_its_batches_while_an_iterator_lives_on(path: Path) -> None:
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as loader:
+        iterator = iter(loader.to_tf())
+        assert sum(1 for _ in iterator) == 63
+        assert loader.epoch == 1
+        assert not our_threads()
+        del iterator
+
+
+@pytest.mark.parametrize("transform", [None, lambda batch: (batch[0] * 2, batch[1])])
+def test_static_shapes_with_weight_0_for_what_fills_up(path: Path, transform: object) -> None:
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW, transform=transform) as loader:
+        dataset = loader.to_tf(pad_last=True)
+        assert [spec.shape.as_list() for spec in dataset.element_spec] == [[32, 12], [32], [32]]
+        got = [tuple(part.numpy().copy() for part in batch) for batch in dataset]
+        assert len(got) == 63
+    weights = np.concatenate([w for _, _, w in got])
+    rows = np.concatenate([y for _, y, _ in got])
+    assert weights.dtype == np.float32
+    assert np.array_equal(np.sort(rows[weights == 1]), np.arange(N_ROWS))
+    assert weights[:-13].all()
+    assert not weights[-13:].any()
+    assert set(rows[-13:]) == {rows[-14]}
+
+
+def test_static_shapes_with_the_loaders_own_weights(path: Path) -> None:
+    with oocload.Loader(path, BATCH, x="x", y="y", sample_weight="w", shuffle=False) as loader:
+        *_, (x, y, w) = loader.to_tf(pad_last=True)
+        assert w.numpy().tolist() == [1.0] * 19 + [0.0] * 13
+        assert y.numpy()[18:].tolist() == [2002] * 14
+        assert np.isfinite(x.numpy()).all()
+
+
+def test_static_shapes_train_to_the_same_loss(path: Path) -> None:
+    """A last batch of weights 0 but for its rows; Keras divides by all rows of a batch, so one of them is looked at."""
+    pytest.importorskip("keras")
+    model = small_model(metrics=False)
+    with oocload.Loader(path, BATCH, shuffle=False) as loader:
+        *_, (x, y, w) = loader.to_tf(pad_last=True)
+        *_, (part, labels) = loader.to_tf()
+    padded = model.evaluate(x, y, sample_weight=w, batch_size=32, verbose=0) * 32 / 19
+    assert padded == pytest.approx(model.evaluate(part, labels, batch_size=32, verbose=0), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "message"),
+    [
+        ({"x": "x"}, True, "pad_last must come with targets"),
+        ({}, 1, "pad_last must be True or False, got 1"),
+        ({"transform": lambda batch: batch[0]}, True, "pad_last must come with a transform that returns"),
+    ],
+)
+def test_static_shapes_without_a_place_for_weights(
+    path: Path, options: dict[str, object], given: object, message: str
+) -> None:
+    with oocload.Loader(path, BATCH, **options) as loader, pytest.raises(InvalidArgumentError, match=message):
+        loader.to_tf(pad_last=given)
+
+
+def test_a_transform_that_changes_the_rows_is_named(path: Path) -> None:
+    def transform(batch: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        return (batch[0][1:], batch[1][1:]) if 100 in batch[1] else batch
+
+    with oocload.Loader(path, BATCH, shuffle=False, transform=transform) as loader:
+        taken = []
+        with pytest.raises(
+            tf.errors.OpError, match="transform must keep the rows .* made 31 of 32 at batch 3 of epoch 0"
+        ):
+            for _, y in loader.to_tf():
+                taken.append(y)
+        assert len(taken) == 3
+    assert not our_threads()
+
+
+@pytest.mark.parametrize("dtype", ["longdouble", "M8[s]", "S3"])
+def test_other_dtypes_that_tensorflow_lacks(tmp_path: Path, dtype: str) -> None:
+    np.save(tmp_path / "o.npy", np.zeros(8, dtype))
+    with oocload.Loader(tmp_path / "o.npy", 2) as loader:
+        with pytest.raises(InvalidArgumentError, match="must have a dtype that TensorFlow has, got"):
+            loader.to_tf()
+
+
+def test_one_rank_is_not_shared_out_again(path: Path) -> None:
+    with oocload.Loader(path, BATCH, seed=0, rank=1, world_size=2) as loader, oocload.Loader(path, BATCH) as whole:
+        policy = tf.data.experimental.AutoShardPolicy
+        assert loader.to_tf().options().experimental_distribute.auto_shard_policy == policy.OFF
+        assert whole.to_tf().options().experimental_distribute.auto_shard_policy != policy.OFF
+
+
+def test_many_iterators_leave_nothing(path: Path) -> None:
+    import psutil
+
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as loader:
+        dataset = loader.to_tf()
+        process = psutil.Process()
+        for turn in range(60):
+            if turn == 20:
+                before = process.memory_info().rss, process.num_fds(), process.num_threads()
+            for _ in dataset.take(turn % 5 + 1):
+                pass
+        after = process.memory_info().rss, process.num_fds(), process.num_threads()
+        assert after[0] - before[0] < 32 * 2**20
+        assert after[1] <= before[1] + 1
+        assert after[2] <= before[2] + 2
+        assert loader.stats.memory.held <= loader.memory

@@ -46,7 +46,7 @@ def main() -> None:
     model.compile("adam", "mse", metrics=["mae"])
     warnings.filterwarnings("ignore", "`shuffle=True` was passed", UserWarning)
     with oocload.Loader(store, 32, seed=0, shuffle=oocload.Shuffle(window_rows=500)) as loader:
-        callbacks = [Checkpoint(loader, directory, every=5), Kill(int(kill))]
+        callbacks = [Checkpoint(loader, directory, every=13), Kill(int(kill))]
         model.fit(getattr(loader, way)(), epochs=3, verbose=0, callbacks=callbacks)
     variables = [*model.variables, *model.optimizer.variables]
     np.savez(out, *[np.asarray(keras.ops.convert_to_numpy(v)) for v in variables])
