@@ -1,7 +1,8 @@
 """What does a framework's way of taking batches cost?
 
 - **batches**: `to_tf()` against `tf.data.Dataset.from_generator` over an equal loader, and against the plain iterator;
-  uncompressed HDF5, images of 12 KiB in batches of 3 and 12 MiB, rows of 784 bytes in batches of 24 KiB and 1.1 MiB.
+  uncompressed HDF5, images of 12 KiB in batches of 3 and 12 MiB, rows of 784 bytes in batches of 24 KiB and 1.1 MiB; of
+  the batches of 3 MiB, in the order of the file as well, and from gzip.
 - **TFRecord**: `to_tf()` against TFRecord files of the same images, read as an expert does, with as many rows in the
   shuffle buffer as in the loader's window; both uncompressed, then both gzip.
 - **Keras**: how often ``model.fit(shuffle=True)`` over `to_keras()` has each row decoded per epoch, by 1 and 4 workers.
@@ -53,14 +54,24 @@ class Case:
     dataset: Dataset
     batch_rows: int
     n_epochs: int
+    layout: str = "HDF5 contiguous"
+    shuffle: bool = True
 
     def __str__(self) -> str:
-        return f"{self.dataset.name}, {self.batch_rows}"
+        layout = "" if self.layout == "HDF5 contiguous" else f", {self.layout}"
+        return f"{self.dataset.name}, {self.batch_rows}{layout}{'' if self.shuffle else ', in order'}"
 
 
 IMAGES = DATASETS["images"]
 DIGITS = Dataset("digits", (DIGIT_NBYTES,), np.dtype("u1"), DIGIT_CHUNK_ROWS, 32, 524_288, 10_000, make_digits)
-BATCHES = (Case(IMAGES, 256, 9), Case(IMAGES, 1024, 9), Case(DIGITS, 32, 3), Case(DIGITS, 1500, 9))
+BATCHES = (
+    Case(IMAGES, 256, 9),
+    Case(IMAGES, 256, 9, shuffle=False),
+    Case(IMAGES, 256, 3, layout="HDF5 gzip-4"),
+    Case(IMAGES, 1024, 9),
+    Case(DIGITS, 32, 3),
+    Case(DIGITS, 1500, 9),
+)
 MEMORY = "1 GiB"
 WORKERS = (1, 4)
 N_EPOCHS = 10
@@ -84,7 +95,8 @@ def batch_cost(case: Case, stored: Stored, rounds: int) -> Result:
     batch_rows = min(case.batch_rows, n_rows // 2)
     with ExitStack() as stack:
         plain, ours, other = (
-            stack.enter_context(oocload.Loader(stored.path, batch_rows, seed=0, memory=MEMORY)) for _ in range(3)
+            stack.enter_context(oocload.Loader(stored.path, batch_rows, shuffle=case.shuffle, seed=0, memory=MEMORY))
+            for _ in range(3)
         )
         datasets = {"to_tf": ours.to_tf(), "from_generator": from_generator(other)}
         check_rows(equal_batches(plain, datasets), stored.array)
@@ -151,7 +163,7 @@ def measure_batches(folder: Path, args: argparse.Namespace) -> list[Result]:
         if args.only not in f"batches, {case}":
             continue
         with tempfile.TemporaryDirectory(dir=folder) as inner:
-            stored = write_labelled("HDF5 contiguous", case.dataset, make(case.dataset, args.quick), Path(inner))
+            stored = write_labelled(case.layout, case.dataset, make(case.dataset, args.quick), Path(inner))
             results.append(batch_cost(case, stored, args.rounds))
         print_batches(results[-1])
     return results
