@@ -63,13 +63,13 @@ class Case:
 
 
 IMAGES = DATASETS["images"]
-DIGITS = Dataset("digits", (DIGIT_NBYTES,), np.dtype("u1"), DIGIT_CHUNK_ROWS, 32, 524_288, 10_000, make_digits)
+DIGITS = Dataset("digits", (DIGIT_NBYTES,), np.dtype("u1"), DIGIT_CHUNK_ROWS, 32, 262_144, 10_000, make_digits)
 BATCHES = (
     Case(IMAGES, 256, 9),
     Case(IMAGES, 256, 9, shuffle=False),
     Case(IMAGES, 256, 3, layout="HDF5 gzip-4"),
     Case(IMAGES, 1024, 9),
-    Case(DIGITS, 32, 3),
+    Case(DIGITS, 32, 2),
     Case(DIGITS, 1500, 9),
 )
 MEMORY = "1 GiB"

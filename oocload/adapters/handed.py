@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from oocload.adapters.replay import Base
 
+_MOST = 2**16
+
 
 class _Handing(NamedTuple):
     began: float
@@ -25,6 +27,8 @@ class Handed:
         """Note that this thread began to get a batch, and had it."""
         with self._lock:
             self._notes[position] = _Handing(began, ended, threading.get_ident())
+            if len(self._notes) > _MOST:  # of passes that were dropped, or nobody asks any more
+                del self._notes[next(iter(self._notes))]
 
     def waited(self, position: Base, asked: float | None, thread: int) -> float:
         """Return the seconds for which a thread waited for a batch, and forget it.

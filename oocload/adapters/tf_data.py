@@ -1,11 +1,11 @@
 """A ``tf.data.Dataset`` over a loader.
 
-``Dataset.from_generator`` copies every batch and pays Python for each. Here TensorFlow counts the batches and cuts them
-itself; Python is asked once a slab, for tensors over the slab's own memory (DLPack)::
+``Dataset.from_generator`` copies every batch and pays Python for each. Here Python is asked once a slab, for tensors
+over the slab's own memory (DLPack), and TensorFlow cuts the batches without copying, or calling any function for one::
 
-    range(batches) ─► scan: the rest of a slab, or the next one from a py_function ─► slices of batch_size rows
+    scan: the next slab, from a py_function ─► rebatch: slices of batch_size rows
 
-A slab is let go of with its last batch. An iterator that is dropped lets go of its token, which ends the iteration.
+The state of the scan is a token: an iterator that is dropped lets go of it, which ends the iteration.
 """
 
 from __future__ import annotations
@@ -124,99 +124,55 @@ class _Slabs(_Iterations):
         self.rows = {name: fields.get(name, padding.WEIGHTS_ROWS) for name in form.names}
         self._dtypes = [tf.as_dtype(rows.dtype.newbyteorder("=")) for rows in self.rows.values()]
         self._streams: dict[int, Generator[Arrays]] = {}
-        self._bases: dict[int, Base] = {}
         self._lock = threading.Lock()
         self._n_begun = 0
+        self._last = Base(0, 0)  # batch noted next
 
     def dataset(self) -> Any:
-        """Return the dataset, whose batches are views of slabs where their rows lie aligned."""
-        nothing = (tf.zeros(_TOKEN_LENGTH, tf.int64), *self._no_rows())
+        """Return the dataset, whose batches are views of slabs where they lie aligned."""
+        token = tf.zeros(_TOKEN_LENGTH, tf.int64)
+        slabs = tf.data.Dataset.counter().scan(token, self._step).take_while(lambda there, _: there)
+        batches = slabs.map(lambda _, slab: slab).rebatch(self.loader.batch_size, drop_remainder=self.even)
         if self.whole:
-            return tf.data.Dataset.range(self.n_batches).scan(nothing, self._step)
-        dataset = tf.data.Dataset.range(self.n_batches).scan(nothing, self._step_or_end)
-        return dataset.take_while(lambda there, _: there).map(self._with_shapes)
+            return batches.apply(tf.data.experimental.assert_cardinality(self.n_batches))
+        return batches
 
-    def _with_shapes(self, _: Any, batch: Any) -> Any:
-        """Return a batch that is there, with the rows that all have."""
-        n_rows = self.loader.batch_size if self.even else None
-        return tf.nest.map_structure(lambda part: tf.ensure_shape(part, (n_rows, *part.shape[1:])), batch)
-
-    # In TensorFlow's graph. The state: token, first row not delivered, rows, and each field's values, flat.
-
-    def _no_rows(self) -> tuple[Any, ...]:
-        zero = tf.constant(0, tf.int64)
-        return (zero, zero, *(tf.zeros(0, dtype) for dtype in self._dtypes))
-
-    def _step(self, state: Any, index: Any) -> tuple[Any, Any]:
-        state, (_, batch) = self._step_or_end(state, index)
-        return state, batch
-
-    def _step_or_end(self, state: Any, index: Any) -> tuple[Any, Any]:
-        token, *slab = state
-        spent = slab[0] >= slab[1]
-        token, *slab = tf.cond(spent, lambda: self._fetch(token, index), lambda: (token, *slab))
-        start, n_rows, *values = slab
-        stop = tf.minimum(start + self.loader.batch_size, n_rows)
-        batch = self._cut(start, stop, values)
-        left = (stop, n_rows, *values)
-        slab = tf.cond(stop >= n_rows, lambda: self._let_go(token, index), lambda: left)
-        return (token, *slab), (n_rows > 0, batch)
-
-    def _fetch(self, token: Any, index: Any) -> tuple[Any, ...]:
-        tensors = tf.py_function(self._next, [token, index], [tf.int64, tf.int64, *self._dtypes])
-        shapes = [(_TOKEN_LENGTH,), (), *((None,) for _ in self._dtypes)]
-        for tensor, shape in zip(tensors, shapes, strict=True):
-            tensor.set_shape(shape)
-        return (tensors[0], tf.constant(0, tf.int64), *tensors[1:])
-
-    def _let_go(self, token: Any, index: Any) -> tuple[Any, ...]:
-        zero = tf.py_function(self._spent, [token, index], tf.int64)
-        zero.set_shape(())
-        return (zero, *self._no_rows()[1:])
-
-    def _cut(self, start: Any, stop: Any, values: list[Any]) -> Any:
-        """Return a batch: slices of flat values, which are aligned where whole batches are, however long a row is."""
-        static = self.even and self.whole  # else, the end of a shorter epoch has no rows
-        n_rows = self.loader.batch_size if static else stop - start
+    def _step(self, token: Any, index: Any) -> tuple[Any, Any]:
+        """Return an iteration's token, whether there is another slab, and that slab."""
+        values = tf.py_function(self._next, [token, index], [tf.int64, tf.bool, *self._dtypes])
+        token, there, *values = values
+        token.set_shape(_TOKEN_LENGTH)
+        there.set_shape(())
         parts = {}
-        for (name, rows), flat in zip(self.rows.items(), values, strict=True):
-            n_items = int(np.prod(rows.row_shape, dtype=np.int64))
-            part = tf.reshape(flat[start * n_items : stop * n_items], (n_rows, *rows.row_shape))
-            parts[name] = tf.ensure_shape(part, (n_rows if static else None, *rows.row_shape))
-        return self.form.build(parts.__getitem__)
+        for (name, rows), tensor in zip(self.rows.items(), values, strict=True):
+            tensor.set_shape((None, *rows.row_shape))
+            parts[name] = tensor
+        return token, (there, self.form.build(parts.__getitem__))
 
     # In Python, called by TensorFlow
 
     def _next(self, token: Any, index: Any) -> list[Any]:
-        """Return an iteration's token, and the next slab's rows and values."""
+        """Return an iteration's token, whether there is another slab, and its arrays."""
         number = int(token[0])
         if int(index) == 0:
             with self._lock:
                 self._n_begun += 1
                 number = self._n_begun
-            self._bases[number] = Base(*self.loader.stand()[:2])
             self._streams[number] = self._stream()
             token = self._token(number)
         began = time.perf_counter()
         arrays = next(self._streams[number], None)
         if arrays is None:
-            return [token, 0, *self._no_rows()[2:]]
-        n_rows = len(next(iter(arrays.values())))
+            return [token, False, *(np.empty((0, *rows.row_shape), rows.dtype) for rows in self.rows.values())]
         if self.loader.handed is not None:
-            self._note(self.loader.handed, number, int(index), n_rows, began)
-        return [token, n_rows, *(_as_tensor(arrays[name]) for name in self.rows)]
+            self._note(self.loader.handed, len(next(iter(arrays.values()))), began)
+        return [token, True, *(_as_tensor(arrays[name]) for name in self.rows)]
 
-    def _note(self, handed: Handed, number: int, index: int, n_rows: int, began: float) -> None:
+    def _note(self, handed: Handed, n_rows: int, began: float) -> None:
         ended = time.perf_counter()
-        for batch in range(index, index - (-n_rows // self.loader.batch_size)):
-            handed.note(self._bases[number].plus(batch, self.n_batches), began, ended)
-
-    def _spent(self, token: Any, index: Any) -> int:
-        """End an iteration whose last batch was delivered."""
-        if int(index) == self.n_batches - 1:
-            for _ in self._streams.pop(int(token[0])):
-                raise AssertionError("an epoch has more batches than it should")
-        return 0
+        for _ in range(-(-n_rows // self.loader.batch_size)):
+            handed.note(self._last, began, ended)
+            self._last = self._last.plus(1, self.n_batches)
 
     def _token(self, number: int) -> Any:
         array = aligned_empty(_TOKEN_LENGTH * 8).view(np.int64)
@@ -230,6 +186,7 @@ class _Slabs(_Iterations):
     def _stream(self) -> Generator[Arrays]:
         """Yield the slabs of one iteration."""
         base, beyond = self.begin()
+        self._last = base
         with closing(self.loader.slabs(endless=beyond)) as slabs:
             stream: Iterator[Arrays] = _limited(slabs, self.n_batches, self.loader.batch_size) if beyond else slabs
             yield from padding.whole(stream, self.form, self.loader.batch_size) if self.pad_last else stream
@@ -289,10 +246,9 @@ def _drop(streams: dict[int, Generator[Arrays]], number: int) -> None:
 
 
 def _as_tensor(array: NDArray[Any]) -> Any:
-    """Return the values of an array, flat, over the same memory where it is aligned."""
-    flat = array.reshape(-1)
-    if not flat.dtype.isnative:
-        flat = flat.astype(flat.dtype.newbyteorder("="))
-    if flat.ctypes.data % ALIGNMENT:  # a resumed epoch's first slab may begin anywhere; TensorFlow wants aligned ones
-        return tf.constant(flat)
-    return tf.experimental.dlpack.from_dlpack(flat.__dlpack__())
+    """Return a tensor over the same memory where that is aligned."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.ctypes.data % ALIGNMENT:  # a resumed epoch's first slab may begin anywhere; TensorFlow wants aligned ones
+        return tf.constant(array)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

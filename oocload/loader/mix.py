@@ -335,6 +335,10 @@ class Mix(BatchSource):
             return sum(taken)
         return sum(_rows_of_batches(loader, n) for loader, n in zip(self._loaders, taken, strict=True))
 
+    def rows_of(self, number: int) -> int:
+        """Return the rows of a batch of any epoch; by batches, of a mean one."""
+        return self._batch_size if isinstance(self._schedule, WithinBatches) else self.epoch_rows // len(self)
+
     @property
     def stats(self) -> tuple[Stats, ...]:
         """The stats of each loader; print them."""
