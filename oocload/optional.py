@@ -7,7 +7,7 @@ from types import ModuleType
 
 from oocload.errors import MissingPackageError
 
-_BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
+_BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "jaxlib": "jax", "torch": "torch"}
 
 
 def require_keras(purpose: str) -> ModuleType:

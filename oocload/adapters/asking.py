@@ -23,6 +23,7 @@ class Asker(NamedTuple):
 
     frame: int
     owner: weakref.ref[Any]
+    wanted: int | None
 
 
 class EpochCall(NamedTuple):
@@ -43,7 +44,8 @@ def generator(directly: bool = False) -> Asker | None:
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if frame.f_code.co_flags & inspect.CO_GENERATOR and _module(frame).endswith(_ADAPTERS):
-            return Asker(id(frame), weakref.ref(frame.f_locals["self"]))
+            names = frame.f_locals
+            return Asker(id(frame), weakref.ref(names["self"]), names.get("i", names.get("index")))
         frame = None if directly else frame.f_back
     return None
 

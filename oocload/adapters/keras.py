@@ -24,6 +24,7 @@ keras: Any = require_keras("to_keras()")
 _KNOWN_PASSES = 8  # of generators; those that Keras dropped do not say so
 _EARLY_S = 1.0  # how long a generator waits that Keras starts before the next epoch, which may never come
 _LOOK_S = 0.02
+_ENDED = "epochs must be under way where batches are asked for, and Keras has ended the last"
 
 
 @dataclass(eq=False)
@@ -163,7 +164,10 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 
         """
         asker = asking.generator()
-        with self._condition:
+        if asker is not None and asker.wanted != index:
+            asker = None  # a dataset around this one asks for others than Keras asked it for
+        self._acquire(asker)
+        try:
             if asker is None:
                 return self._by_index(self.loader.number(index))
             under_way = self._passes.get(asker.frame)
@@ -175,6 +179,8 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
             if under_way.done and under_way.run is not None:
                 under_way.run.done_in = under_way.run.n_epochs
             return batch
+        finally:
+            self._condition.release()
 
     def on_epoch_begin(self) -> None:
         """Note that the passes begun so far in a run are needed."""
@@ -204,6 +210,17 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 
     # Passes
 
+    def _acquire(self, asker: asking.Asker | None) -> None:
+        """Take the lock, which another thread has while it waits for a batch.
+
+        The collector may run in that thread and drop TensorFlow's iterator of a run that is over, which waits for its
+        thread to end: that one must not wait here.
+        """
+        while not self._condition.acquire(timeout=_LOOK_S):
+            run = None if asker is None else self._runs.get(asker.owner())
+            if run is not None and run.dropped:
+                raise ClosedError(_ENDED)
+
     def _begin_at(self, base: Base) -> None:
         """Forget all passes; the next begins here."""
         self._base = base
@@ -228,6 +245,8 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
             self._base = self._after(self._own)
         self._own = None
         run = self._run(asker.owner())
+        if asker.owner() is self:  # a loop over this dataset: as long as it lives, its passes are of one run
+            run.following = max(run.following, self._base)
         n_batches = self.loader.pass_lengths.get(run.following, len(self.loader))
         begun = Pass(run.following, n_batches, asker.owner, run, run.n_epochs)
         run.following = self._after(begun)
@@ -254,7 +273,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         deadline = time.monotonic() + _EARLY_S
         while early.early and time.monotonic() < deadline:
             if early.run is not None and early.run.dropped:
-                raise ClosedError("epochs must be under way where batches are asked for, and Keras has ended the last")
+                raise ClosedError(_ENDED)
             self._condition.wait(_LOOK_S)
 
     def _by_index(self, index: int) -> Batch:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oocload.adapters import generators
+from oocload.adapters import random_state
 from oocload.adapters.handed import Handed
 from oocload.adapters.progress import Progress
 from oocload.adapters.replay import Base
@@ -37,7 +37,8 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
     Parameters
     ----------
     loader
-        Whose ``to_keras()`` or ``to_tf()`` is given to ``fit``. It is set to where the checkpoint stands.
+        Whose ``to_keras()`` or ``to_tf()`` is given to ``fit``: that, or what ``map`` and ``prefetch`` make of it. It
+        is set to where the checkpoint stands.
     directory
         Where checkpoints are kept, for this run alone (and this rank). The newest is loaded when ``fit`` begins.
     every
@@ -71,21 +72,23 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         self._directory = Directory(directory, whole_number("keep", keep, 1))
         self._progress: Progress | None = None
         self._history: dict[str, Any] = {}
+        self._quiet: Any = None
 
     # Called by Keras
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Load the newest checkpoint."""
-        n_batches = len(self._loader)
-        steps = min(self.params.get("steps") or n_batches, n_batches)
+        n_batches, at_once = len(self._loader), _at_once(self.model)
+        asked = self.params.get("steps") or n_batches
+        steps = min(-(-asked // at_once) * at_once, n_batches)
         self._since_saved, self._unsaved = 0, False
-        self._metrics: list[Any] | None = None
+        self._metrics: list[Any] | None = None  # where validation has reset them
+        self._loud()
         self._restored: Saved | None = None
         # State of random generators between epochs: there, on PyTorch, Keras draws from them for iterators, more often
         # in a run that is not resumed.
         self._drawn: list[Any] | None = None
         self._cuts = False  # whether epochs may end where the dataset does not
-        self._quiet: Any = None
         self._loader.pass_lengths.clear()
         saved = self._directory.newest()
         if saved is None:
@@ -103,6 +106,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         else:
             progress.epoch = epoch
         self._first_step, self._n_steps = progress.step, progress.left
+        self._metrics = None
         if self._cuts:
             warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
             self._quiet = warnings.filters[0]
@@ -110,7 +114,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Save the end of the epoch before; end an epoch that is shorter than Keras knows."""
         if self._drawn is not None:
-            generators.restore(keras.backend.backend(), self._drawn)
+            random_state.restore(keras.backend.backend(), self._drawn)
             self._drawn = None
         if self._unsaved:
             self._save()
@@ -120,31 +124,42 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Save, where enough batches were trained on."""
         progress = self._running()
+        at_once = _at_once(self._model)
+        if batch + 1 > -(-self._n_steps // at_once) * at_once:
+            raise StateError(
+                f"fit must be given loader.to_keras() or loader.to_tf() for a checkpoint, and trains on more than the "
+                f"{self._n_steps} batches that this loader has left in its epoch; leave out repeat()"
+            )
         n_done = min(batch + 1, self._n_steps) - (progress.step - self._first_step)
         progress.advance(n_done)
         self._since_saved += n_done
         if not progress.left:
-            self._drawn = generators.states(keras.backend.backend())
+            self._drawn = random_state.states(keras.backend.backend())
         if self._every is not None and self._since_saved >= self._every and progress.left:
             self._save()
+        if self._cuts and progress.in_pass == progress.n_batches and keras.backend.backend() == "tensorflow":
+            raise StopIteration  # the dataset goes on beyond the loader's epoch; the next begins with it
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Keep the metrics of an epoch that is stopped early, which validation resets."""
+        if self._progress is not None and self._progress.step and self._metrics is None:
+            self._metrics = [_array(v) for v in self.model.metrics_variables]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Note that an epoch's end is to be saved; after the last one nobody comes who could be waited for."""
         progress = self._running()
         if self._drawn is None:
-            self._drawn = generators.states(keras.backend.backend())
-        if self._quiet is not None:
-            with suppress(ValueError):
-                warnings.filters.remove(self._quiet)  # type: ignore[attr-defined]
-            self._quiet = None
-        if not self.model.stop_training:
-            progress.advance(progress.left)  # where several batches are one step of Keras', the last ones are not told
-        cut = self._cuts and self._n_steps < progress.steps
+            self._drawn = random_state.states(keras.backend.backend())
+        self._loud()
+        if self.model.stop_training and progress.left:  # in the middle of it, where the next run goes on
+            self._save()
+            return
+        progress.advance(progress.left)  # where several batches are one step of Keras', the last ones are not told
+        cut = self._cuts and (self._n_steps < progress.steps or self._ends_with_epochs(progress))
         progress.end_epoch()
-        if self._cuts:
-            if cut:
-                self._loader.go_to(*progress.position)
-            self._cuts = bool(progress.in_pass) and progress.n_batches % progress.steps > 0
+        if cut:
+            self._loader.go_to(*progress.position)
+        self._cuts = self._cuts and self._goes_on_cutting(progress)
         self._unsaved = True
         self._note_history(epoch, logs)
         if progress.epoch >= self.params["epochs"] or self.model.stop_training:
@@ -155,7 +170,24 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         if self._unsaved:
             self._save()
         self._loader.pass_lengths.clear()
+        self._loud()
         self.model._initial_epoch = None
+
+    def _ends_with_epochs(self, progress: Progress) -> bool:
+        """Whether this epoch of Keras' was ended here because the loader's was at its end."""
+        return progress.in_pass == progress.n_batches and keras.backend.backend() == "tensorflow"
+
+    def _goes_on_cutting(self, progress: Progress) -> bool:
+        """Whether epochs may still end where the dataset does not: until Keras makes whole passes again."""
+        rolling = progress.n_batches % progress.steps == 0 and keras.backend.backend() != "tensorflow"
+        return bool(progress.in_pass) and not rolling
+
+    def _loud(self) -> None:
+        """Have Keras warn again where data run out."""
+        if self._quiet is not None:
+            with suppress(ValueError):
+                warnings.filters.remove(self._quiet)  # type: ignore[attr-defined]
+        self._quiet = None
 
     # Saving
 
@@ -176,13 +208,15 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
             "epoch": progress.epoch,
             "step": progress.step,
             "n_model": len(variables),
-            "n_metrics": len(metrics),
+            "n_metrics": len(metrics if self._metrics is None else self._metrics),
             "names": [v.path for v in variables],
+            "optimizers": _names_of_optimizers(model),
             "history": self._history,
             "loader": self._loader.state_dict(epoch=progress.position.epoch, batch=progress.position.batch),
         }
-        arrays = [np.asarray(keras.ops.convert_to_numpy(v)) for v in (*variables, *metrics)]
-        arrays += generators.states(keras.backend.backend()) if self._drawn is None else self._drawn
+        arrays = [_array(v) for v in variables]
+        arrays += self._metrics if self._metrics is not None else [_array(v) for v in metrics]
+        arrays += random_state.states(keras.backend.backend()) if self._drawn is None else self._drawn
         self._directory.save(f"{progress.epoch:06d}-{progress.step:010d}", facts, arrays)
         self._since_saved, self._unsaved = 0, False
 
@@ -199,8 +233,15 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         """Set model, optimizer and loader to where a checkpoint stands; nothing changes where it does not fit."""
         facts = saved.facts
         self._check(saved, "backend", facts["backend"], keras.backend.backend())
+        self._check(saved, "optimizer", facts["optimizers"], _names_of_optimizers(self.model))
         if facts["n_batches"] == n_batches:  # else the loader says why
             self._check(saved, "steps_per_epoch", facts["steps"], steps)
+        left, at_once = min(steps - facts["step"], n_batches - facts["in_pass"]), _at_once(self.model)
+        if left % at_once and facts["step"] and keras.backend.backend() == "tensorflow":
+            raise StateError(
+                f"steps_per_execution must divide the {left} batches that are left of the epoch in {saved.path}, got "
+                f"{at_once}; compile with steps_per_execution=1"
+            )
         _build(self.model, self._loader)
         variables = _variables(self.model)
         self._check_variables(saved, variables)
@@ -212,7 +253,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
             variable.assign(array)
         progress = Progress(n_batches, steps, Base(*facts["base"]), facts["in_pass"], facts["epoch"], facts["step"])
         self._loader.pass_lengths.update(progress.lengths())
-        self._cuts = bool(progress.step) or (bool(progress.in_pass) and n_batches % steps > 0)
+        self._cuts = bool(progress.step) or self._goes_on_cutting(progress)
         self._restored, self._history = saved, facts["history"]
         self._drawn = saved.arrays[facts["n_model"] + facts["n_metrics"] :]
         self.model._initial_epoch = progress.epoch  # as Keras' own BackupAndRestore does
@@ -281,7 +322,7 @@ class DataWait(keras.callbacks.Callback):  # type: ignore[misc]
         if self._at is None:
             self._at = Base(*self._loader.stand()[:2])
         self._began = self._asked = time.perf_counter()
-        self._waited, self._n_rows, self._n_done = 0.0, 0, 0
+        self._waited, self._elapsed, self._n_rows, self._n_done = 0.0, 0.0, 0, 0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Note when the model asks."""
@@ -293,34 +334,59 @@ class DataWait(keras.callbacks.Callback):  # type: ignore[misc]
         if handed is None or at is None:
             return
         n_batches = len(self._loader)
-        for number in range(self._n_done, batch + 1):
+        n_done = min(batch + 1, n_batches)
+        for number in range(self._n_done, n_done):
             position = at.plus(number, n_batches)
             self._n_rows += self._loader.rows_of(position.batch)
             first = number == self._n_done
             self._waited += handed.waited(position, self._asked if first else None, threading.get_ident())
-        self._n_done = batch + 1
+        self._n_done = n_done
+        self._elapsed = time.perf_counter() - self._began
         self._add(logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Go on to the next epoch."""
         self._add(logs)
-        if self._at is not None:
-            self._at = self._at.plus(self._n_done, len(self._loader))
+        n_batches = len(self._loader)
+        asked = min(self.params.get("steps") or n_batches, n_batches)
+        if self._at is not None:  # of several batches in one step of Keras', the last ones may not have been told
+            n_done = asked if 0 < asked - self._n_done < _at_once(self._model) else self._n_done
+            self._at = self._at.plus(n_done, n_batches)
 
     def _add(self, logs: Any) -> None:
-        elapsed = time.perf_counter() - self._began
-        if logs is not None and elapsed > 0 and self._n_done:
-            logs["data_wait"] = min(1.0, self._waited / elapsed)
-            logs["rows_per_s"] = self._n_rows / elapsed
+        if logs is not None and self._elapsed > 0:
+            logs["data_wait"] = min(1.0, self._waited / self._elapsed)
+            logs["rows_per_s"] = self._n_rows / self._elapsed
 
 
 def _variables(model: Any) -> list[Any]:
     """Return all that training changes, in an order of its own: weights, seeds, and the optimizer's."""
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
-    of_optimizer = [] if optimizer is None else list(optimizer.variables)
-    return [*model.trainable_variables, *model.non_trainable_variables, *of_optimizer]
+    optimizers = _optimizers(model)
+    first = getattr(model, "optimizer", None)
+    if first is not None and not first.built:
+        first.build(model.trainable_variables)
+    of_optimizers = [variable for optimizer in optimizers for variable in optimizer.variables]
+    return [*model.trainable_variables, *model.non_trainable_variables, *of_optimizers]
+
+
+def _optimizers(model: Any) -> list[Any]:
+    """Return the model's optimizer, and others that it has beside (as for two networks)."""
+    others = [v for _, v in sorted(vars(model).items()) if isinstance(v, keras.optimizers.Optimizer)]
+    first = getattr(model, "optimizer", None)
+    return [*([] if first is None else [first]), *(other for other in others if other is not first)]
+
+
+def _names_of_optimizers(model: Any) -> list[str]:
+    return [type(optimizer).__name__ for optimizer in _optimizers(model)]
+
+
+def _array(variable: Any) -> Any:
+    return np.asarray(keras.ops.convert_to_numpy(variable))
+
+
+def _at_once(model: Any) -> int:
+    """Return the batches that are one step of Keras'."""
+    return int(getattr(model, "steps_per_execution", 1) or 1)
 
 
 def _build(model: Any, loader: BatchSource) -> None:

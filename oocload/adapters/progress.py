@@ -48,11 +48,6 @@ class Progress:
         """Batches that the epoch under way still has."""
         return min(self.steps - self.step, self.n_batches - self.in_pass)
 
-    @property
-    def total(self) -> int:
-        """Batches done since the loader's first epoch."""
-        return self.position.epoch * self.n_batches + self.position.batch
-
     def advance(self, n_done: int) -> None:
         """Go on by batches of this epoch."""
         self.step, self.in_pass = self.step + n_done, self.in_pass + n_done

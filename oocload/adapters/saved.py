@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -91,7 +90,7 @@ class Directory:
         path = paths[-1]
         try:
             return _read(path)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as exc:
+        except Exception as exc:  # a damaged archive may be anything, even encrypted
             before = f"to go on from {paths[-2].name}" if len(paths) > 1 else "to begin anew"
             raise CheckpointError(
                 f"checkpoint must be whole, and {path} is damaged ({exc}); delete that file {before}"

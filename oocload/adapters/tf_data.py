@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def to_tf(loader: BatchSource, pad_last: bool) -> Any:
     if not isinstance(pad_last, bool):
         raise InvalidArgumentError(f"pad_last must be True or False, got {pad_last!r}")
     form = padding.weighted(loader.form) if pad_last else loader.form
-    if loader.transform is not None:
+    if loader.transform is not None or not loader.uniform:
         return _not_sharded(loader, _Batches(loader, form, pad_last).dataset())
     for name, field in loader.fields.items():
         if not _has_tensors(field.dtype):
@@ -94,25 +94,27 @@ class _Iterations:
         self.n_batches = len(loader)
         self.whole = loader.stand().batch == 0  # else the first iteration is shorter than the others
 
-    def begin(self) -> tuple[Base, bool]:
-        """Return where an iteration begins, and whether it goes on beyond the epoch's end: a checkpoint cuts it off.
+    def check(self) -> None:
+        """Check that an iteration that begins now has the batches that the cardinality says.
+
+        Where it has fewer, TensorFlow would say so at the end; a checkpoint ends the epoch before it comes to that.
 
         Raises
         ------
         StateError
-            If it would be shorter than the dataset's cardinality says.
+            If it has fewer, and there is no checkpoint.
 
         """
-        base = Base(*self.loader.stand()[:2])
-        beyond = base.batch > 0 and bool(self.loader.pass_lengths)
-        if self.whole and base.batch and not beyond:
+        if self.whole and self.loader.stand().batch and not self.loader.pass_lengths:
             raise StateError("state must be loaded before to_tf(), which fixes the number of batches; call it again")
-        return base, beyond
 
-    def end(self, base: Base, beyond: bool) -> None:
-        """Note that an iteration is over."""
-        if beyond:
-            self.loader.go_to(*base.plus(self.n_batches, self.n_batches))
+    def _with_cardinality(self, dataset: Any) -> Any:
+        """Return a dataset whose first iteration is shorter, and that has the cardinality of the others.
+
+        Where it has none, Keras takes the length of the first epoch for that of all.
+        """
+        dataset.cardinality = lambda: tf.constant(self.n_batches, tf.int64)
+        return dataset
 
 
 class _Slabs(_Iterations):
@@ -126,7 +128,7 @@ class _Slabs(_Iterations):
         self._streams: dict[int, Generator[Arrays]] = {}
         self._lock = threading.Lock()
         self._n_begun = 0
-        self._last = Base(0, 0)  # batch noted next
+        self._positions: dict[int, Base] = {}  # of iterations: the batch noted next
 
     def dataset(self) -> Any:
         """Return the dataset, whose batches are views of slabs where they lie aligned."""
@@ -135,7 +137,7 @@ class _Slabs(_Iterations):
         batches = slabs.map(lambda _, slab: slab).rebatch(self.loader.batch_size, drop_remainder=self.even)
         if self.whole:
             return batches.apply(tf.data.experimental.assert_cardinality(self.n_batches))
-        return batches
+        return self._with_cardinality(batches)
 
     def _step(self, token: Any, index: Any) -> tuple[Any, Any]:
         """Return an iteration's token, whether there is another slab, and that slab."""
@@ -158,21 +160,27 @@ class _Slabs(_Iterations):
             with self._lock:
                 self._n_begun += 1
                 number = self._n_begun
+            self._positions[number] = Base(*self.loader.stand()[:2])
             self._streams[number] = self._stream()
             token = self._token(number)
         began = time.perf_counter()
         arrays = next(self._streams[number], None)
         if arrays is None:
-            return [token, False, *(np.empty((0, *rows.row_shape), rows.dtype) for rows in self.rows.values())]
+            return [
+                token,
+                False,
+                *(_as_tensor(np.empty((0, *rows.row_shape), rows.dtype)) for rows in self.rows.values()),
+            ]
         if self.loader.handed is not None:
-            self._note(self.loader.handed, len(next(iter(arrays.values()))), began)
+            self._note(self.loader.handed, number, len(next(iter(arrays.values()))), began)
         return [token, True, *(_as_tensor(arrays[name]) for name in self.rows)]
 
-    def _note(self, handed: Handed, n_rows: int, began: float) -> None:
-        ended = time.perf_counter()
+    def _note(self, handed: Handed, number: int, n_rows: int, began: float) -> None:
+        ended, position = time.perf_counter(), self._positions[number]
         for _ in range(-(-n_rows // self.loader.batch_size)):
-            handed.note(self._last, began, ended)
-            self._last = self._last.plus(1, self.n_batches)
+            handed.note(position, began, ended)
+            position = position.plus(1, self.n_batches)
+        self._positions[number] = position
 
     def _token(self, number: int) -> Any:
         array = aligned_empty(_TOKEN_LENGTH * 8).view(np.int64)
@@ -180,17 +188,14 @@ class _Slabs(_Iterations):
         root = array
         while isinstance(root.base, np.ndarray):  # what views keep alive is the root alone
             root = root.base
-        weakref.finalize(root, _drop, self._streams, number).atexit = False
+        weakref.finalize(root, _drop, self._streams, self._positions, number).atexit = False
         return _as_tensor(array)
 
     def _stream(self) -> Generator[Arrays]:
         """Yield the slabs of one iteration."""
-        base, beyond = self.begin()
-        self._last = base
-        with closing(self.loader.slabs(endless=beyond)) as slabs:
-            stream: Iterator[Arrays] = _limited(slabs, self.n_batches, self.loader.batch_size) if beyond else slabs
-            yield from padding.whole(stream, self.form, self.loader.batch_size) if self.pad_last else stream
-        self.end(base, beyond)
+        self.check()
+        with closing(self.loader.slabs()) as slabs:
+            yield from padding.whole(slabs, self.form, self.loader.batch_size) if self.pad_last else slabs
 
 
 class _Batches(_Iterations):
@@ -204,42 +209,25 @@ class _Batches(_Iterations):
             first = padding.filled(first, self.loader.batch_size)
         spec = tf.nest.map_structure(lambda a: tf.TensorSpec((n_rows, *np.shape(a)[1:]), np.asarray(a).dtype), first)
         dataset = tf.data.Dataset.from_generator(self._stream, output_signature=spec)
-        return dataset.apply(tf.data.experimental.assert_cardinality(self.n_batches)) if self.whole else dataset
+        if self.whole:
+            return dataset.apply(tf.data.experimental.assert_cardinality(self.n_batches))
+        return self._with_cardinality(dataset)
 
     def _stream(self) -> Generator[Batch]:
-        base, beyond = self.begin()
-        batches = self.loader.forever() if beyond else iter(self.loader)
-        n_batches = self.n_batches if beyond else self.n_batches - base.batch
-        for number in range(n_batches):
-            began = time.perf_counter()
-            batch = next(batches)
-            if self.pad_last:
-                batch = padding.filled(batch, self.loader.batch_size)
+        self.check()
+        position, began = Base(*self.loader.stand()[:2]), time.perf_counter()
+        for batch in self.loader:
+            given = padding.filled(batch, self.loader.batch_size) if self.pad_last else batch
             if self.loader.handed is not None:
-                self.loader.handed.note(base.plus(number, self.n_batches), began, time.perf_counter())
-            yield batch
-            del batch
-        if not beyond:
-            for _ in batches:
-                raise AssertionError("an epoch has more batches than it should")
-        self.end(base, beyond)
+                self.loader.handed.note(position, began, time.perf_counter())
+            yield given
+            del batch, given
+            position, began = position.plus(1, self.n_batches), time.perf_counter()
 
 
-def _limited(slabs: Iterator[Arrays], n_batches: int, batch_size: int) -> Iterator[Arrays]:
-    """Yield slabs of so many batches together."""
-    for arrays in slabs:
-        n_here = -(-len(next(iter(arrays.values()))) // batch_size)
-        if n_here > n_batches:
-            arrays = {name: array[: n_batches * batch_size] for name, array in arrays.items()}
-        n_batches -= n_here
-        yield arrays
-        del arrays
-        if n_batches <= 0:
-            return
-
-
-def _drop(streams: dict[int, Generator[Arrays]], number: int) -> None:
+def _drop(streams: dict[int, Generator[Arrays]], positions: dict[int, Base], number: int) -> None:
     """End an iteration whose iterator is gone."""
+    positions.pop(number, None)
     stream = streams.pop(number, None)
     if stream is not None:
         stream.close()

@@ -66,7 +66,8 @@ class Loader(BatchSource):
     drop_last
         Leave out the last batch where it is not full.
     transform
-        Called with each batch, as it would be delivered; what it returns is delivered.
+        Called with each batch, as it would be delivered; what it returns is delivered. Arrays in it must have the
+        batch's rows on axis 0.
     threads
         Threads that read and decode; None takes one per core that this process may use.
     rank, world_size
@@ -209,8 +210,8 @@ class Loader(BatchSource):
             batch = self._form.build(self._access.get(epoch, number))
         return apply(self._transform, batch, self.rows_of(number), epoch, number)
 
-    def slabs(self, endless: bool = False) -> Generator[dict[str, NDArray[Any]]]:
-        """Iterate as `__iter__` does, or `forever`, many batches at a time; what adapters are built on.
+    def slabs(self) -> Generator[dict[str, NDArray[Any]]]:
+        """Iterate over one epoch as `__iter__` does, many batches at a time; what adapters are built on.
 
         Yields
         ------
@@ -221,7 +222,7 @@ class Loader(BatchSource):
 
         """
         stats = self._usable().stats
-        for turn, slab in self._slabs(endless):
+        for turn, slab in self._slabs(endless=False):
             start = slab.skip * slab.batch_rows
             epoch, after = slab.epoch, slab.first_batch + slab.n_batches
             n_rows, n_batches = slab.n_rows - start, slab.n_batches - slab.skip
@@ -273,6 +274,7 @@ class Loader(BatchSource):
             if (identity["seed"], position.window_blocks, position.deal) != here:
                 changed = {"seed": identity["seed"], "window_blocks": position.window_blocks, "deal": position.deal}
                 self._restart(replace(self._setup, **changed))
+            self.pass_lengths.clear()
             self.go_to(position.epoch, position.batch)
 
     def _identity(self) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def mix(
     seed
         By rows: of the order within batches.
     transform
-        Called with each batch; what it returns is delivered.
+        Called with each batch; what it returns is delivered. Arrays in it must have the batch's rows on axis 0.
 
     Returns
     -------
@@ -178,9 +178,9 @@ class Mix(BatchSource):
             self._ahead[1].close()
         self._ahead = None
 
-    def slabs(self, endless: bool = False) -> Generator[Arrays]:
-        """Iterate over one epoch, or for ever, a batch at a time, as field → array; what adapters are built on."""
-        return self._positioned(endless, build=lambda arrays, _, __: arrays)
+    def slabs(self) -> Generator[Arrays]:
+        """Iterate over one epoch, a batch at a time, as field → array; what adapters are built on."""
+        return self._positioned(endless=False, build=lambda arrays, _, __: arrays)
 
     def _deliver(self, endless: bool) -> Iterator[Batch]:
         for arrays in self._positioned(endless, self._built):
@@ -283,6 +283,7 @@ class Mix(BatchSource):
                     for changed, old in zip(self._loaders[:number], before[:number], strict=True):
                         changed.load_state_dict(old)
                     raise type(exc)(f"loader {number} of the mix: {exc}") from exc
+            self.pass_lengths.clear()
             self.go_to(epoch, batch)
 
     def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
@@ -319,6 +320,11 @@ class Mix(BatchSource):
     def world_size(self) -> int:
         """Ranks of the job, of which these loaders read one's rows."""
         return self._loaders[0].world_size
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all batches but the last have `batch_size` rows: not where short ones lie between others."""
+        return self.even
 
     @property
     def even(self) -> bool:

@@ -84,8 +84,8 @@ class BatchSource(ABC):
         return number % n_batches
 
     @abstractmethod
-    def slabs(self, endless: bool = False) -> Generator[dict[str, NDArray[Any]]]:
-        """Iterate as `__iter__` does, or `forever`, many batches at a time; what adapters are built on."""
+    def slabs(self) -> Generator[dict[str, NDArray[Any]]]:
+        """Iterate over one epoch as `__iter__` does, many batches at a time; what adapters are built on."""
 
     @abstractmethod
     def _deliver(self, endless: bool) -> Iterator[Batch]:
@@ -116,6 +116,11 @@ class BatchSource(ABC):
     @abstractmethod
     def world_size(self) -> int:
         """Ranks that each have rows of their own."""
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all batches but the last have `batch_size` rows."""
+        return True
 
     @property
     @abstractmethod
@@ -165,11 +170,6 @@ class BatchSource(ABC):
     @abstractmethod
     def load_state_dict(self, state: Any) -> None:
         """Go to where a state stands: the next ``for`` yields exactly what was still to come."""
-
-    def begin_state(self) -> dict[str, Any]:
-        """Return the state from which the next ``for`` begins: what `state_dict` gives, or the next epoch's start."""
-        with self._lock:
-            return self._state_at(*self.stand()[:2])
 
     @abstractmethod
     def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:

@@ -8,7 +8,17 @@ import pytest
 
 import oocload
 from oocload.errors import InvalidArgumentError, OocloadError
-from tests.adapters.frameworks import BATCH, N_ROWS, WINDOW, assert_same, small_model, stream, write
+from tests.adapters.frameworks import (
+    BATCH,
+    N_ROWS,
+    WINDOW,
+    assert_same,
+    every_row,
+    fit,
+    small_model,
+    stream,
+    write,
+)
 from tests.conftest import our_threads
 
 tf = pytest.importorskip("tensorflow")
@@ -303,3 +313,65 @@ def test_many_iterators_leave_nothing(path: Path) -> None:
         assert after[1] <= before[1] + 1
         assert after[2] <= before[2] + 2
         assert loader.stats.memory.held <= loader.memory
+
+
+def fit_quietly(dataset: "tf.data.Dataset", **options: object) -> dict[str, list[float]]:
+    pytest.importorskip("keras")
+    return fit(small_model(), dataset, **options)
+
+
+@pytest.mark.parametrize("steps", [21, 63, 80])
+def test_fit_sees_every_row_once_a_pass(path: Path, steps: int) -> None:
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as loader:
+        history = fit_quietly(loader.to_tf(), epochs=6, steps_per_epoch=steps)
+    n_passes = 2 if steps == 21 else 6
+    assert {name: sum(history[name]) for name in every_row()} == {k: n_passes * v for k, v in every_row().items()}
+
+
+def test_fit_with_validation_and_class_weights(path: Path) -> None:
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as loader:
+        train, val = loader.split(0.7, 0.3)
+        with train, val:
+            history = fit_quietly(
+                train.to_tf(), validation_data=val.to_tf(), epochs=2, class_weight=dict.fromkeys(range(N_ROWS), 1.0)
+            )
+            assert history["rows"] == [train.n_rows] * 2
+            assert history["val_rows"] == [val.n_rows] * 2
+            assert history["total"][1] + history["val_total"][1] == every_row()["total"]
+
+
+def test_fit_after_a_state_in_mid_epoch(path: Path) -> None:
+    """Its first epoch is the rest of one; Keras must not take that for the length of all."""
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW) as loader:
+        loader.load_state_dict(loader.state_dict(epoch=0, batch=17))
+        history = fit_quietly(loader.to_tf(), epochs=3)
+    assert history["rows"] == [N_ROWS - 17 * 32, N_ROWS, N_ROWS]
+
+
+def test_a_mix_of_batches_of_unlike_sizes(path: Path) -> None:
+    """A short batch in the middle stays one: nothing is cut anew."""
+    loaders = [oocload.Loader(path, size, seed=1, shuffle=WINDOW) for size in (32, 50)]
+    with oocload.mix(loaders, by="batches") as mixed, oocload.mix(loaders, by="batches") as again:
+        expected = [y.copy() for _, y in mixed]
+        assert len({len(y) for y in expected}) > 2
+        got = [y.numpy().copy() for _, y in again.to_tf()]
+    assert [y.tolist() for y in expected] == [y.tolist() for y in got]
+
+
+def test_batches_are_views_of_slabs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the loader to the consumer: all that is aligned lies where it was decoded to."""
+    from oocload.adapters import tf_data
+
+    spans: list[tuple[int, int]] = []
+    as_tensor = tf_data._as_tensor
+
+    def note(array: np.ndarray) -> object:
+        spans.append((array.ctypes.data, array.ctypes.data + array.nbytes))
+        return as_tensor(array)
+
+    monkeypatch.setattr(tf_data, "_as_tensor", note)
+    with oocload.Loader(path, BATCH, seed=1, shuffle=WINDOW, drop_last=True) as loader:
+        for batch in loader.to_tf():
+            for part in batch:
+                address = np.from_dlpack(part).ctypes.data
+                assert any(start <= address < stop for start, stop in spans)
