@@ -141,9 +141,10 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
             raise StopIteration  # the dataset goes on beyond the loader's epoch; the next begins with it
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Keep the metrics of an epoch that is stopped early, which validation resets."""
+        """Keep what validation changes of an epoch that is stopped early: metrics, and the random generators."""
         if self._progress is not None and self._progress.step and self._metrics is None:
             self._metrics = [_array(v) for v in self.model.metrics_variables]
+            self._drawn = random_state.states(keras.backend.backend()) if self._drawn is None else self._drawn
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Note that an epoch's end is to be saved; after the last one nobody comes who could be waited for."""
@@ -198,7 +199,9 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
     def _save(self) -> None:
         progress, model = self._running(), self.model
         variables = _variables(model)
-        metrics = model.metrics_variables if progress.step else []
+        metrics: list[Any] = []  # which begin anew with each epoch
+        if progress.step:
+            metrics = [_array(v) for v in model.metrics_variables] if self._metrics is None else self._metrics
         facts = {
             "backend": keras.backend.backend(),
             "n_batches": progress.n_batches,
@@ -208,14 +211,13 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
             "epoch": progress.epoch,
             "step": progress.step,
             "n_model": len(variables),
-            "n_metrics": len(metrics if self._metrics is None else self._metrics),
+            "n_metrics": len(metrics),
             "names": [v.path for v in variables],
             "optimizers": _names_of_optimizers(model),
             "history": self._history,
             "loader": self._loader.state_dict(epoch=progress.position.epoch, batch=progress.position.batch),
         }
-        arrays = [_array(v) for v in variables]
-        arrays += self._metrics if self._metrics is not None else [_array(v) for v in metrics]
+        arrays = [*(_array(v) for v in variables), *metrics]
         arrays += random_state.states(keras.backend.backend()) if self._drawn is None else self._drawn
         self._directory.save(f"{progress.epoch:06d}-{progress.step:010d}", facts, arrays)
         self._since_saved, self._unsaved = 0, False

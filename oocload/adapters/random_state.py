@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 
@@ -19,7 +18,7 @@ def states(backend: str) -> list[NDArray[Any]]:
         return []
     torch: Any = sys.modules["torch"]
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return [np.array(state) for state in (torch.get_rng_state(), *cuda)]
+    return [state.numpy().copy() for state in (torch.get_rng_state(), *cuda)]
 
 
 def restore(backend: str, saved: list[NDArray[Any]]) -> None:
