@@ -94,20 +94,17 @@ def test_overheads_benchmark(tmp_path: Path) -> None:
 def test_adapters_benchmark(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     pytest.importorskip("keras")
-    shown = run("benchmarks/adapters.py", "--quick", "--json", tmp_path / "a.json", "--dir", tmp_path)
+    shown = run("benchmarks/adapters.py", "--quick", "--only", "gzip", "--json", tmp_path / "a.json", "--dir", tmp_path)
     results = json.loads((tmp_path / "a.json").read_text())["results"]
-    assert [result["batch_rows"] for result in results["batches"]] == [256, 500, 32, 1500]
+    assert [result["batch_rows"] for result in results["batches"]] == [256]
     for result in results["batches"]:
         assert set(result["further"]["speed_of_iterator"]) == set(result["further"]["us_per_batch"]) - {"iterator"}
         assert all(rate["median"] > 0 for rate in result["epoch"]["rows_per_s"].values())
     for result in results["TFRecord"]:
         assert result["window_rows"] >= result["n_rows"] // 4
         assert set(result["speed_of_faster"]) == {"to_tf", "to_tf, in a function"}
-    for result in results["Keras"]:
-        assert len(result["decoded_by_epoch_end"]) == result["epochs"] == 10
-        assert 1 <= result["decoded_per_epoch"] < 1.2
-    assert [len(results[part]) for part in ("batches", "TFRecord", "Keras")] == [4, 2, 2]
-    assert shown.count(": to_tf, in a function |") == 4
+    assert [len(results[part]) for part in ("batches", "TFRecord", "Keras")] == [1, 1, 0]
+    assert shown.count(": to_tf, in a function |") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 

@@ -50,14 +50,19 @@ def to_tf(loader: BatchSource, pad_last: bool) -> Any:
     if not isinstance(pad_last, bool):
         raise InvalidArgumentError(f"pad_last must be True or False, got {pad_last!r}")
     form = padding.weighted(loader.form) if pad_last else loader.form
-    if loader.transform is not None or not loader.uniform:
+    if loader.transform is None:
+        _check_dtypes(loader)
+    if loader.transform is not None or not loader.uniform or loader.tight:
         return _not_sharded(loader, _Batches(loader, form, pad_last).dataset())
+    return _not_sharded(loader, _Slabs(loader, form, pad_last).dataset())
+
+
+def _check_dtypes(loader: BatchSource) -> None:
     for name, field in loader.fields.items():
         if not _has_tensors(field.dtype):
             raise InvalidArgumentError(
                 f"field {name!r} must have a dtype that TensorFlow has, got {field.dtype}; choose other fields with x="
             )
-    return _not_sharded(loader, _Slabs(loader, form, pad_last).dataset())
 
 
 def _has_tensors(dtype: np.dtype[Any]) -> bool:
@@ -199,7 +204,11 @@ class _Slabs(_Iterations):
 
 
 class _Batches(_Iterations):
-    """Batches on their way to TensorFlow one by one: a transform makes arrays of its own."""
+    """Batches on their way to TensorFlow one by one, which copies them.
+
+    They are arrays that a transform made; or of a mix, in which short ones lie between others; or there is one slab,
+    that TensorFlow would hold while the loader needs it.
+    """
 
     def dataset(self) -> Any:
         """Return the dataset."""

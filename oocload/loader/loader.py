@@ -452,6 +452,11 @@ class Loader(BatchSource):
         return self._setup.drop_last
 
     @property
+    def tight(self) -> bool:
+        """Whether there is no room to read ahead: one slab, which nobody may hold."""
+        return self._runtime.fit.tight
+
+    @property
     def stats(self) -> Stats:
         """What was read, how fast, who waited, and the memory held; print it."""
         return self._runtime.stats

@@ -118,6 +118,11 @@ class BatchSource(ABC):
         """Ranks that each have rows of their own."""
 
     @property
+    def tight(self) -> bool:
+        """Whether there is no room to read ahead: one slab, which nobody may hold."""
+        return False
+
+    @property
     def uniform(self) -> bool:
         """Whether all batches but the last have `batch_size` rows."""
         return True

@@ -38,7 +38,7 @@ def test_killed_at_random_batches(tmp_path: Path, backend: str, way: str) -> Non
     path = write(tmp_path / "k.h5")
     assert train(backend, path, tmp_path / "whole", tmp_path / "whole.npz", 0, way) == 0
     kills = random.Random(f"{backend} {way}")
-    for _ in range(2):
+    for _ in range(2 if (backend, way) == ("tensorflow", "to_keras") else 1):
         assert train(backend, path, tmp_path / "killed", tmp_path / "killed.npz", kills.randint(14, 62), way) == -9
     assert not (tmp_path / "killed.npz").exists()
     assert train(backend, path, tmp_path / "killed", tmp_path / "killed.npz", 0, way) == 0

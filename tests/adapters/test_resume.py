@@ -41,7 +41,7 @@ def through_keras(loader: oocload.Loader, prefetch: int) -> Iterator[list[int]]:
         dataset.on_epoch_end()
 
 
-@pytest.mark.parametrize("prefetch", [1, 10])
+@pytest.mark.parametrize("prefetch", [10])
 @pytest.mark.parametrize("through", [through_tf, through_keras])
 @pytest.mark.parametrize("options", list(OPTIONS.values()), ids=list(OPTIONS))
 def test_resume_where_the_model_is(
@@ -51,7 +51,7 @@ def test_resume_where_the_model_is(
     with oocload.Loader(path, 40, seed=0, **options) as loader:
         whole = [y.tolist() for _, y in itertools.islice(loader.forever(), 4 * len(loader))]
     n_batches = len(whole) // 4
-    for stop in (0, 1, 7, n_batches - 1, n_batches, n_batches + 9):
+    for stop in (0, 7, n_batches - 1, n_batches + 9):
         with oocload.Loader(path, 40, seed=0, **options) as loader:
             stream = through(loader, prefetch)
             head = list(itertools.islice(stream, stop))
