@@ -114,10 +114,13 @@ class _Iterations:
             raise StateError("state must be loaded before to_tf(), which fixes the number of batches; call it again")
 
     def _with_cardinality(self, dataset: Any) -> Any:
-        """Return a dataset whose first iteration is shorter, and that has the cardinality of the others.
+        """Return a dataset that knows how many batches an epoch has.
 
-        Where it has none, Keras takes the length of the first epoch for that of all.
+        Where the first iteration is shorter, it is told that of the others: where it has none, Keras takes the length
+        of the first epoch for that of all.
         """
+        if self.whole:
+            return dataset.apply(tf.data.experimental.assert_cardinality(self.n_batches))
         dataset.cardinality = lambda: tf.constant(self.n_batches, tf.int64)
         return dataset
 
@@ -140,8 +143,6 @@ class _Slabs(_Iterations):
         token = tf.zeros(_TOKEN_LENGTH, tf.int64)
         slabs = tf.data.Dataset.counter().scan(token, self._step).take_while(lambda there, _: there)
         batches = slabs.map(lambda _, slab: slab).rebatch(self.loader.batch_size, drop_remainder=self.even)
-        if self.whole:
-            return batches.apply(tf.data.experimental.assert_cardinality(self.n_batches))
         return self._with_cardinality(batches)
 
     def _step(self, token: Any, index: Any) -> tuple[Any, Any]:
@@ -218,8 +219,6 @@ class _Batches(_Iterations):
             first = padding.filled(first, self.loader.batch_size)
         spec = tf.nest.map_structure(lambda a: tf.TensorSpec((n_rows, *np.shape(a)[1:]), np.asarray(a).dtype), first)
         dataset = tf.data.Dataset.from_generator(self._stream, output_signature=spec)
-        if self.whole:
-            return dataset.apply(tf.data.experimental.assert_cardinality(self.n_batches))
         return self._with_cardinality(dataset)
 
     def _stream(self) -> Generator[Batch]:
