@@ -1,5 +1,6 @@
 """Train on arrays larger than memory, straight from HDF5 and Zarr."""
 
+from oocload.adapters.floats import Floats
 from oocload.convert.convert import ConversionReport, convert
 from oocload.convert.writer import Writer, create
 from oocload.errors import (
@@ -36,6 +37,7 @@ __all__ = [
     "ClosedError",
     "ConversionError",
     "ConversionReport",
+    "Floats",
     "InvalidArgumentError",
     "KeptBatchesWarning",
     "Loader",
