@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,6 +49,11 @@ class BatchForm:
         """Return a batch, given how to get a field's array."""
         built = tuple(get(p) if isinstance(p, str) else {n: get(n) for n in p} for p in self.parts)
         return built[0] if self.alone else built
+
+    def items(self, batch: Batch) -> Iterator[tuple[str, Any]]:
+        """Yield (field, array) of a batch that was built so; a field that is used twice comes twice."""
+        for part, value in zip(self.parts, (batch,) if self.alone else batch, strict=True):
+            yield from ((part, value),) if isinstance(part, str) else value.items()
 
     def slice(self, arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> Batch:
         """Return the batch that lies at rows ``start`` to ``stop`` of a slab; arrays are views."""

@@ -25,6 +25,7 @@ from oocload.loader.labels import label_field
 from oocload.loader.options import Setup, check_flags, check_sampling, check_share, print_of, whole_number
 from oocload.loader.rows import SplitBy, select, split
 from oocload.loader.runtime import Runtime, settle
+from oocload.loader.slabs import Prepare
 from oocload.loader.source import BatchSource
 from oocload.loader.state import check_state, identity_of, make_state
 from oocload.loader.stats import Stats
@@ -174,6 +175,7 @@ class Loader(BatchSource):
         self._access: BatchAccess | None = None
         self._planned: Plan | None = None
         self._closed = False
+        self._prepare: Prepare | None = None
         self._own(settle(self._store, setup))
 
     @property
@@ -409,6 +411,13 @@ class Loader(BatchSource):
             codes = read_classes(self._store, self._setup.label, self._setup.store_rows, "y").codes
         return measure(self._usable().options, self._runtime.selection, self._epoch, codes)
 
+    def prepare_slabs(self, prepare: Prepare) -> None:
+        """Have a function called with address and bytes of each slab's memory; it returns what undoes it."""
+        with self._lock:
+            runtime = self._usable()
+            self._prepare = prepare
+            runtime.prepare_slabs(prepare)
+
     # Facts
 
     @property
@@ -543,7 +552,7 @@ class Loader(BatchSource):
         if self._closed:
             raise ClosedError("loader must be open, and it was closed; make a new one")
         if self._runtime.pid != os.getpid():
-            self._access = None
+            self._access = self._prepare = None
             self._restart(self._settled())
         return self._runtime
 
@@ -560,6 +569,8 @@ class Loader(BatchSource):
     def _own(self, runtime: Runtime) -> None:
         """Keep a runtime; what it holds goes when this loader is closed or forgotten."""
         self._runtime = runtime
+        if self._prepare is not None:
+            runtime.prepare_slabs(self._prepare)
         self._finalizer = weakref.finalize(self, _close, runtime, self._handle)
         self._finalizer.atexit = False
 

@@ -18,7 +18,7 @@ from oocload.loader.batch import Batch, BatchForm
 from oocload.loader.budget import Budget
 from oocload.loader.loader import Loader
 from oocload.loader.options import check_transform, whole_number
-from oocload.loader.slabs import BatchCopies, KeptBatches, slab_nbytes
+from oocload.loader.slabs import BatchCopies, KeptBatches, Prepare, slab_nbytes
 from oocload.loader.source import BatchSource
 from oocload.loader.stats import Stats
 from oocload.loader.transform import apply
@@ -289,6 +289,12 @@ class Mix(BatchSource):
     def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
         loaders = [loader.state_dict(epoch=0, batch=0) for loader in self._loaders]
         return {"mix": self._fingerprint, "epoch": epoch, "batch": batch, "loaders": loaders}
+
+    def prepare_slabs(self, prepare: Prepare) -> None:
+        """Have a function called with address and bytes of each slab's memory; it returns what undoes it."""
+        for loader in self._loaders:
+            loader.prepare_slabs(prepare)
+        self._copies.prepare(prepare)
 
     # Facts
 

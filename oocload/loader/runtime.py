@@ -24,7 +24,7 @@ from oocload.loader.fit import Costs, Fit, Wish, check_blocks, fit, smallest
 from oocload.loader.labels import warn_of_runs
 from oocload.loader.options import Setup, multiples_near
 from oocload.loader.pipeline import Pipeline, Resources
-from oocload.loader.slabs import BatchCopies, KeptBatches, SlabPool, slab_nbytes
+from oocload.loader.slabs import BatchCopies, KeptBatches, Prepare, SlabPool, slab_nbytes
 from oocload.loader.stats import Stats
 from oocload.plan.balance import BalancedOptions, Classes
 from oocload.plan.blocks import BlockGrid, FieldRows, amplification, lay_blocks
@@ -114,6 +114,11 @@ class Runtime:
         pipeline = Pipeline(self._resources, source, ahead)
         self._pipelines.add(pipeline)
         return pipeline
+
+    def prepare_slabs(self, prepare: Prepare) -> None:
+        """Have a function called with the memory of each slab, and of each copy of a batch."""
+        self._resources.pool.prepare(prepare)
+        self.copies.prepare(prepare)
 
     def rest(self) -> None:
         """Let go of what is made again when it is needed: slabs and scratch that nobody uses."""

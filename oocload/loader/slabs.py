@@ -10,7 +10,7 @@ import mmap
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -41,6 +41,10 @@ class KeptBatches:
         )
 
 
+Prepare = Callable[[int, int], Callable[[], None]]
+"""Given a slab's address and bytes, does something for it, and returns what undoes that."""
+
+
 class SlabPool:
     """A fixed number of slabs of one size, made when they are first needed.
 
@@ -68,6 +72,14 @@ class SlabPool:
         self._free: list[mmap.mmap] = []
         self._closed = False
         self._pid = os.getpid()
+        self._prepare: Prepare | None = None
+        self._undo: dict[int, Callable[[], None]] = {}  # address → what is done before the memory goes
+
+    def prepare(self, prepare: Prepare) -> None:
+        """Have a function called with address and bytes of each slab; what it returns, before the slab goes."""
+        self.rest()
+        with self._condition:
+            self._prepare = prepare
 
     def available(self) -> bool:
         """Whether a lease would succeed; call it under the condition."""
@@ -97,9 +109,8 @@ class SlabPool:
         """Let go of the free slabs; they are made again when they are needed."""
         with self._condition:
             while self._free:
-                self._free.pop()
+                self._let_go(self._free.pop())
                 self._n_left += 1
-                self._budget.give(self._part, self.slab_nbytes)
 
     def close(self) -> None:
         """Let go of the free slabs for good; those in use go when their last view dies."""
@@ -115,7 +126,15 @@ class SlabPool:
             with suppress(OSError):  # a kernel without them
                 memory.madvise(mmap.MADV_HUGEPAGE)
         self._budget.take(self._part, self.slab_nbytes)
+        if self._prepare is not None:
+            address = _address(memory)
+            self._undo[address] = self._prepare(address, self.slab_nbytes)
         return memory
+
+    def _let_go(self, memory: mmap.mmap) -> None:
+        if self._undo:
+            self._undo.pop(_address(memory), _nothing)()
+        self._budget.give(self._part, self.slab_nbytes)
 
     def _take_back(self, memory: mmap.mmap, keep: bool) -> None:
         # Runs wherever the last view dies, perhaps inside a method here: the condition's lock is re-entrant.
@@ -123,10 +142,12 @@ class SlabPool:
         if self._pid != os.getpid():
             return
         with self._condition:
-            if keep and not self._closed:
+            prepared = self._prepare is None or _address(memory) in self._undo
+            if keep and not self._closed and prepared:
                 self._free.append(memory)
             else:
-                self._budget.give(self._part, self.slab_nbytes)
+                self._n_left += keep and not self._closed
+                self._let_go(memory)
             self._condition.notify_all()
 
 
@@ -180,6 +201,10 @@ class BatchCopies:
             copies[name][...] = array[rows]
         return copies
 
+    def prepare(self, prepare: Prepare) -> None:
+        """Have a function called with each memory that is made."""
+        self._pool.prepare(prepare)
+
     def close(self) -> None:
         """Let go of what is free."""
         self._pool.close()
@@ -196,6 +221,14 @@ def slab_nbytes(fields: Mapping[str, FieldLayout], n_rows: int, index_rows: int)
     """Return the size of a slab for rows of some fields, and for the destinations of rows while they are read."""
     nbytes = align(_INDEX_NBYTES * index_rows) + sum(align(f.row_nbytes * n_rows) for f in fields.values())
     return nbytes if nbytes < _LEAST_HUGE_NBYTES else -(-nbytes // _HUGE_PAGE_NBYTES) * _HUGE_PAGE_NBYTES
+
+
+def _address(memory: mmap.mmap) -> int:
+    return int(np.frombuffer(memory, np.uint8).ctypes.data)
+
+
+def _nothing() -> None:
+    """Undo nothing."""
 
 
 def _let_go(_: NDArray[np.uint8]) -> None:

@@ -16,10 +16,13 @@ from oocload.forks import renew_in_child
 from oocload.layout import FieldLayout
 from oocload.loader.batch import Batch, BatchForm
 from oocload.loader.options import whole_number
+from oocload.loader.slabs import Prepare
 
 if TYPE_CHECKING:
+    from oocload.adapters.floats import FloatsArgument
     from oocload.adapters.handed import Handed
     from oocload.adapters.keras import KerasDataset
+    from oocload.adapters.torch import TorchDataset
 
 
 class Stand(NamedTuple):
@@ -86,6 +89,10 @@ class BatchSource(ABC):
     @abstractmethod
     def slabs(self) -> Generator[dict[str, NDArray[Any]]]:
         """Iterate over one epoch as `__iter__` does, many batches at a time; what adapters are built on."""
+
+    @abstractmethod
+    def prepare_slabs(self, prepare: Prepare) -> None:
+        """Have a function called with address and bytes of each slab's memory; it returns what undoes it."""
 
     @abstractmethod
     def _deliver(self, endless: bool) -> Iterator[Batch]:
@@ -274,6 +281,39 @@ class BatchSource(ABC):
         from oocload.adapters.tf_data import to_tf
 
         return to_tf(self, pad_last)
+
+    def to_torch(self, *, device: Any = None, floats: FloatsArgument = None, ahead: int = 2) -> TorchDataset:
+        """Return a ``torch.utils.data.IterableDataset`` of whole batches; each pass is one epoch.
+
+        Iterate it directly, or give it to ``torch.utils.data.DataLoader(dataset, batch_size=None)``, with any number of
+        workers: the batches and their order are those of this loader. Tensors lie over the slab's own memory; use them
+        and let go, or ``clone()`` what you keep.
+
+        Workers read together: each decodes its share of the blocks into slabs that all of them see, and runs the
+        transform on its share of the batches. They share one ceiling.
+
+        Parameters
+        ----------
+        device
+            What ``torch.device`` takes; None for host memory. On a CUDA device slabs are pinned, and copied on a
+            stream of their own; batches are on the device when the current stream comes to them.
+        floats
+            Which fields become floats, where the tensors are: True for the inputs of dtype uint8 (``values / 255``),
+            a `Floats` for all inputs, or a dict field → `Floats`.
+        ahead
+            Batches that are copied to the device ahead of the one given, from 0.
+
+        Raises
+        ------
+        MissingPackageError
+            If PyTorch is not installed.
+        InvalidArgumentError, UnknownFieldError
+            If there is no such device, a field has a dtype without tensors, or ``floats`` does not fit the fields.
+
+        """
+        from oocload.adapters.torch import to_torch
+
+        return to_torch(self, device, floats, ahead)
 
     # Life cycle
 

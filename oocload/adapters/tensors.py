@@ -1,0 +1,79 @@
+"""Arrays of a batch as tensors of PyTorch's over the same memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from oocload.errors import InvalidArgumentError
+from oocload.loader.batch import Batch
+from oocload.optional import require
+
+torch: Any = require("torch", "torch", "to_torch()")
+
+# What ml_dtypes calls them, and a dtype of NumPy's own of the same size, as which PyTorch takes their bytes.
+_EXTENSION_DTYPES = {
+    "bfloat16": np.int16,
+    "float8_e4m3fn": np.uint8,
+    "float8_e4m3fnuz": np.uint8,
+    "float8_e5m2": np.uint8,
+    "float8_e5m2fnuz": np.uint8,
+    "float8_e8m0fnu": np.uint8,
+}
+
+
+def as_tensors(batch: Batch) -> Batch:
+    """Return a batch whose arrays are tensors over the same memory; anything else in it stays as it is.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If an array has a dtype that PyTorch lacks.
+
+    """
+    return mapped(batch, _as_tensor, np.ndarray | np.generic)
+
+
+def _as_tensor(array: Any) -> Any:
+    array = np.asarray(array)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    stand_in = _EXTENSION_DTYPES.get(array.dtype.name)
+    if stand_in is not None:
+        return torch.from_numpy(array.view(stand_in)).view(getattr(torch, array.dtype.name))
+    check_dtype("a transform's array", array.dtype)
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()  # a transform's view of its own; tensors have neither
+    return torch.from_numpy(array)
+
+
+def check_dtype(what: str, dtype: np.dtype[Any], remedy: str = "") -> None:
+    """Refuse a dtype of which there are no tensors."""
+    if dtype.name in _EXTENSION_DTYPES and hasattr(torch, dtype.name):
+        return
+    try:
+        torch.from_numpy(np.empty(0, dtype.newbyteorder("=")))
+    except (TypeError, ValueError):
+        raise InvalidArgumentError(f"{what} must have a dtype that PyTorch has, got {dtype}{remedy}") from None
+
+
+def mapped(batch: Batch, function: Callable[[Any], Any], kind: Any = torch.Tensor) -> Batch:
+    """Return a batch with each array of a kind replaced; anything else in it stays as it is."""
+    if isinstance(batch, kind):
+        return function(batch)
+    if isinstance(batch, Mapping):
+        return {key: mapped(value, function, kind) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(mapped(value, function, kind) for value in batch))
+    if isinstance(batch, tuple | list):
+        return type(batch)(mapped(value, function, kind) for value in batch)
+    return batch
+
+
+def tensors_of(batch: Batch) -> Iterator[Any]:
+    """Yield the tensors of a batch."""
+    found: list[Any] = []
+    mapped(batch, found.append)
+    yield from found

@@ -1,0 +1,146 @@
+"""A ``torch.utils.data.IterableDataset`` over a loader: whole batches as tensors over the slab's own memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from oocload.adapters.ahead import batches_ahead
+from oocload.adapters.device import device_for, pin
+from oocload.adapters.floats import Affine, FloatsArgument, resolve
+from oocload.adapters.tensors import as_tensors, check_dtype
+from oocload.errors import InvalidArgumentError
+from oocload.loader.batch import Batch
+from oocload.loader.options import whole_number
+from oocload.optional import require
+
+if TYPE_CHECKING:
+    from oocload.loader.source import BatchSource
+
+torch: Any = require("torch", "torch", "to_torch()")
+
+
+class TorchDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
+    """Whole batches of a loader as tensors; each pass is one epoch of the loader.
+
+    Iterate it directly, or give it to ``DataLoader(dataset, batch_size=None)``.
+
+    Parameters
+    ----------
+    loader
+        Gives the batches; its position is that of the dataset.
+    device, floats, ahead
+        As `Loader.to_torch` takes them.
+
+    """
+
+    def __init__(self, loader: BatchSource, device: Any, floats: FloatsArgument, ahead: int) -> None:
+        super().__init__()
+        self.loader = loader
+        self.device = _checked_device(device)
+        self.ahead = whole_number("ahead", ahead, 0)
+        self._floats = resolve(floats, loader)
+        self._on: dict[str, tuple[Any, Any]] = {}
+        self._pinned = False
+        if loader.transform is None:
+            for name, field in loader.fields.items():
+                check_dtype(f"field {name!r}", field.dtype, "; choose other fields with x=")
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Iterate over one epoch: the rest of a loaded one, or the next.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If a `DataLoader` would make batches of these batches.
+
+        """
+        _check_not_batched(sys._getframe(1), self.loader.batch_size)
+        return self._batches()
+
+    def _batches(self) -> Iterator[Batch]:
+        if self.device.type == "cpu":
+            return (self._on_host(batch) for batch in self.loader)
+        if self.device.type == "cuda" and not self._pinned:
+            self.loader.prepare_slabs(pin(self.device))
+            self._pinned = True
+        return batches_ahead(self.loader, device_for(self.device, self._on_device), self.ahead)
+
+    def _on_host(self, batch: Batch) -> Batch:
+        return self._on_device(as_tensors(batch))
+
+    def _on_device(self, batch: Batch) -> Batch:
+        """Return a batch in which the fields that were asked for are floats."""
+        if not self._floats:
+            return batch
+        tensors = dict(self.loader.form.items(batch))
+        for name, how in self._floats.items():
+            tensors[name] = _as_floats(tensors[name], self._numbers(name, how), how.dtype)
+        return self.loader.form.build(tensors.__getitem__)
+
+    def _numbers(self, name: str, how: Affine) -> tuple[Any, Any]:
+        """Return what a field's values are multiplied with, and what is added, as tensors on the device."""
+        if name not in self._on:
+            self._on[name] = tuple(torch.from_numpy(v.reshape(v.shape or 1)).to(self.device) for v in how[:2])
+        return self._on[name]
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the dataset stands, as ``torchdata``'s ``StatefulDataLoader`` asks for it."""
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where a state stands: the next pass yields exactly what was still to come."""
+        self.loader.load_state_dict(state)
+
+
+def to_torch(loader: BatchSource, device: Any, floats: FloatsArgument, ahead: int) -> TorchDataset:
+    """Return a `TorchDataset` over a loader."""
+    return TorchDataset(loader, device, floats, ahead)
+
+
+def _as_floats(values: Any, numbers: tuple[Any, Any], dtype: str) -> Any:
+    factor, offset = numbers
+    return torch.addcmul(offset, values.to(factor.dtype), factor).to(getattr(torch, dtype))
+
+
+def _checked_device(device: Any) -> Any:
+    """Return where tensors go, which this build of PyTorch must have.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is no such device.
+
+    """
+    try:
+        found = torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as exc:
+        raise InvalidArgumentError(f"device must be what torch.device() takes, got {device!r}") from exc
+    if found.type == "cuda" and not torch.cuda.is_available():
+        built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
+        raise InvalidArgumentError(
+            f"device must be one that PyTorch can use, got {str(found)!r}, but torch.cuda.is_available() is False "
+            f"(PyTorch {torch.__version__} {built}); leave device out for tensors in host memory"
+        )
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise InvalidArgumentError(
+            f"device must be one of {torch.cuda.device_count()} CUDA devices, got {str(found)!r}; they count from 0"
+        )
+    return found
+
+
+def _check_not_batched(caller: FrameType, batch_size: int) -> None:
+    """Refuse to be batched: a `DataLoader` that does iterates over its dataset in a fetcher that says so."""
+    if caller.f_locals.get("auto_collation") is True:
+        raise InvalidArgumentError(
+            f"batch_size of the DataLoader must be None: this dataset yields whole batches, of {batch_size} rows, as "
+            "the Loader was told, and they would be stacked into batches of batches; use "
+            "DataLoader(dataset, batch_size=None)"
+        )
