@@ -77,3 +77,14 @@ def tensors_of(batch: Batch) -> Iterator[Any]:
     found: list[Any] = []
     mapped(batch, found.append)
     yield from found
+
+
+def shared_copies(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return copies of arrays as tensors that go to another process without being copied again."""
+    return {name: _shared_copy(_as_tensor(array)) for name, array in arrays.items()}
+
+
+def _shared_copy(tensor: Any) -> Any:
+    storage = torch.UntypedStorage._new_shared(tensor.nbytes)
+    copy = torch.empty(0, dtype=tensor.dtype).set_(storage, 0, tensor.shape)
+    return copy.copy_(tensor)

@@ -11,6 +11,7 @@ from oocload.adapters.ahead import batches_ahead
 from oocload.adapters.device import device_for, pin
 from oocload.adapters.floats import Affine, FloatsArgument, resolve
 from oocload.adapters.tensors import as_tensors, check_dtype
+from oocload.adapters.workers import Workers, check_whole
 from oocload.errors import InvalidArgumentError
 from oocload.loader.batch import Batch
 from oocload.loader.options import whole_number
@@ -44,9 +45,13 @@ class TorchDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
         self._floats = resolve(floats, loader)
         self._on: dict[str, tuple[Any, Any]] = {}
         self._pinned = False
+        self._workers = Workers(loader)
         if loader.transform is None:
             for name, field in loader.fields.items():
                 check_dtype(f"field {name!r}", field.dtype, "; choose other fields with x=")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pinned": False}
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -61,7 +66,15 @@ class TorchDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
 
         """
         _check_not_batched(sys._getframe(1), self.loader.batch_size)
-        return self._batches()
+        worker = torch.utils.data.get_worker_info()
+        if worker is None:
+            return self._batches()
+        if self.device.type != "cpu":
+            raise InvalidArgumentError(
+                f"device must be left out where a DataLoader has workers, got {str(self.device)!r}; use num_workers=0, "
+                "which reads in threads, or move batches to the device where they arrive"
+            )
+        return self._workers.batches(worker.id, worker.num_workers, worker.seed, self._on_device)
 
     def _batches(self) -> Iterator[Batch]:
         if self.device.type == "cpu":
@@ -93,10 +106,15 @@ class TorchDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the dataset stands, as ``torchdata``'s ``StatefulDataLoader`` asks for it."""
-        return self.loader.state_dict()
+        return self.loader.state_dict() if torch.utils.data.get_worker_info() is None else self._workers.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to where a state stands: the next pass yields exactly what was still to come."""
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None:
+            self._workers.load_state_dict(state, worker.id)
+            return
+        check_whole(state)
         self.loader.load_state_dict(state)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from oocload.loader.jobs import SlabJob
-from oocload.loader.pipeline import Pipeline
+from oocload.loader.pipeline import Part, Pipeline
 from oocload.loader.runtime import Runtime
 from oocload.loader.slabs import BatchCopies
 from oocload.plan.epoch import slabs_from
@@ -72,7 +72,9 @@ class Slab:
         return start, min(start + self.batch_rows, self.n_rows)
 
 
-def slabs(runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int = 1000) -> Generator[Slab]:
+def slabs(
+    runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int = 1000, part: Part | None = None
+) -> Generator[Slab]:
     """Yield the slabs from the one where a batch begins; closing the generator stops the threads.
 
     Parameters
@@ -85,14 +87,17 @@ def slabs(runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int = 
         Whether to go on with the next epoch.
     ahead
         How many slabs may be filled before they are asked for; one more where rows are dealt over two.
+    part
+        What of it this process reads, where others read the rest.
 
     """
     source = slabs_from(runtime.options, epoch, batch, endless)
     first = (epoch, batch)
-    with closing(runtime.open_pipeline(source, ahead + runtime.options.dealt)) as pipeline:
+    one_slab = runtime.fit.tight and part is None
+    with closing(runtime.open_pipeline(source, ahead + runtime.options.dealt, part)) as pipeline:
         left = _LeftOver(runtime.copies)
         while (slab := _next(pipeline, runtime, left, first)) is not None:
-            last = slab.cut_last(runtime.copies) if runtime.fit.tight else None
+            last = slab.cut_last(runtime.copies) if one_slab else None
             if slab.n_batches > slab.skip:
                 yield slab
             del slab  # so that nobody but the consumer holds its slab while the next one is waited for

@@ -31,6 +31,8 @@ class SlabJob:
         Tasks that are queued or run.
     sealed
         Whether all its tasks have been queued.
+    count
+        How many slabs the pipeline has opened before it.
 
     """
 
@@ -42,6 +44,7 @@ class SlabJob:
     n_left: int = 0
     sealed: bool = False
     error: BaseException | None = None
+    count: int = 0
 
     @property
     def ready(self) -> bool:

@@ -29,6 +29,8 @@ from oocload.loader.slabs import Prepare
 from oocload.loader.source import BatchSource
 from oocload.loader.state import check_state, identity_of, make_state
 from oocload.loader.stats import Stats
+from oocload.loader.team import Team
+from oocload.loader.together import batches_of_worker
 from oocload.loader.transform import apply
 from oocload.plan.measure import ShuffleQuality, measure
 from oocload.plan.ranks import Uneven
@@ -201,7 +203,7 @@ class Loader(BatchSource):
 
         """
         with self._lock:
-            return self.batch_at(self._epoch, self.number(index))
+            return self.batch_at(self.epoch, self.number(index))
 
     def batch_at(self, epoch: int, number: int) -> Batch:
         """Return a batch of an epoch, wherever the loader stands."""
@@ -235,6 +237,12 @@ class Loader(BatchSource):
             self._note(turn, epoch, after)
             stats.add_batch(n_rows, n_batches)
 
+    def batches_of_worker(
+        self, team: Team, copy: Callable[[Mapping[str, NDArray[Any]], int], Any]
+    ) -> Generator[tuple[int, Any]]:
+        """Yield (number, copy) of the batches that fall to one of several processes that read an epoch together."""
+        return batches_of_worker(self._usable(), team, len(self), copy)
+
     def batch_rows(self, index: int) -> NDArray[Any]:
         """Return the store's row numbers of batch ``index`` of the current epoch; reads nothing.
 
@@ -246,8 +254,9 @@ class Loader(BatchSource):
         """
         number = self.number(index)
         with self._lock:
-            if self._planned is None or self._planned.epoch != self._epoch:
-                self._planned = self._runtime.options.plan(self._epoch)
+            epoch = self.epoch
+            if self._planned is None or self._planned.epoch != epoch:
+                self._planned = self._runtime.options.plan(epoch)
             return self._planned.batch_rows(number)
 
     # State
@@ -409,7 +418,7 @@ class Loader(BatchSource):
         codes = None
         if self._setup.label is not None:
             codes = read_classes(self._store, self._setup.label, self._setup.store_rows, "y").codes
-        return measure(self._usable().options, self._runtime.selection, self._epoch, codes)
+        return measure(self._usable().options, self._runtime.selection, self.epoch, codes)
 
     def prepare_slabs(self, prepare: Prepare) -> None:
         """Have a function called with address and bytes of each slab's memory; it returns what undoes it."""
@@ -527,6 +536,7 @@ class Loader(BatchSource):
             self._finalizer()
 
     def __getstate__(self) -> dict[str, Any]:
+        self._follow()
         return {
             "store": self._store,
             "form": self._form,

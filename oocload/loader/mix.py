@@ -152,7 +152,7 @@ class Mix(BatchSource):
 
         """
         with self._lock:
-            return self.batch_at(self._epoch, self.number(index))
+            return self.batch_at(self.epoch, self.number(index))
 
     def batch_at(self, epoch: int, number: int) -> Batch:
         """Return a batch of an epoch, wherever this stands."""
@@ -380,6 +380,7 @@ class Mix(BatchSource):
         return "\n".join(lines)
 
     def __getstate__(self) -> dict[str, Any]:
+        self._follow()
         return {"loaders": self._loaders, "given": self._given, "position": (self._epoch, self._batch, self._begun)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

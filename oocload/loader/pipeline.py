@@ -18,9 +18,10 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ from oocload.errors import ClosedError
 from oocload.layout import FieldLayout
 from oocload.loader.budget import Budget
 from oocload.loader.jobs import SlabJob, Where, WindowJob, merged
-from oocload.loader.slabs import KeptBatches, SlabPool, carve
+from oocload.loader.slabs import KeptBatches, Pool, carve
 from oocload.loader.stats import Stats
 from oocload.plan.windows import Plan
 
@@ -43,6 +44,14 @@ _GRACE_S = 0.25  # how long a slab may take to come back before the consumer is 
 _LOOK_S = 0.01
 
 
+class Part(NamedTuple):
+    """What one of several processes reads: which part of each window (of how many), and where to."""
+
+    pool: Pool
+    share: tuple[int, int]
+    n_threads: int
+
+
 @dataclass
 class Resources:
     """What all pipelines of one loader share."""
@@ -50,7 +59,7 @@ class Resources:
     fields: Mapping[str, FieldLayout]
     readers: Mapping[str, FieldReader]
     block_rows: int
-    pool: SlabPool
+    pool: Pool
     budget: Budget
     stats: Stats
     condition: threading.Condition
@@ -61,6 +70,11 @@ class Resources:
     spare_nbytes: int = 0  # of the ceiling, when one pipeline has all that it takes
     scratches: deque[Scratch] = field(default_factory=deque)  # of threads that ended; a fresh one costs page faults
     n_pipelines: int = 0
+    share: tuple[int, int] = (0, 1)  # which part of each window is read, and of how many
+
+    def restricted(self, part: Part) -> Resources:
+        """Return what one process needs that reads a part of each window; scratch and counts are shared with this."""
+        return replace(self, pool=part.pool, share=part.share, n_threads=part.n_threads, n_pipelines=0)
 
     def take_scratch(self) -> Scratch:
         """Return the buffers of a thread that ended, or new ones."""
@@ -165,6 +179,7 @@ class Pipeline:
             job = s.jobs.popleft()
         if job.error is not None:
             raise job.error
+        s.resources.pool.gather(job.count)
         return job
 
     def close(self) -> bool:
@@ -200,6 +215,10 @@ class Pipeline:
     def _wait(self, deadline: float) -> None:
         """Wait for a change; where only the consumer's own batches hold the slabs, allow one beyond them."""
         s = self._shared
+        if s.resources.pool.poll_s is not None:
+            s.resources.condition.wait(s.resources.pool.poll_s)
+            s.resources.pool.check()
+            return
         complete = bool(s.jobs) and s.jobs[0].sealed
         stuck = not complete and not s.opening and not s.exhausted and not s.resources.pool.available()
         if not stuck or s.beyond:
@@ -270,7 +289,7 @@ def _next_step(s: _Shared) -> Callable[[Scratch], None] | None:
             if s.tasks:
                 task = s.tasks.popleft()
                 return partial(_run, s, *task)
-            condition.wait()
+            condition.wait(None if s.exhausted else s.resources.pool.poll_s)
         return None
 
 
@@ -294,6 +313,14 @@ def _fail(s: _Shared, error: BaseException) -> None:
     s.error = error
     if s.unsealed is not None:
         s.unsealed.error = s.unsealed.error or error
+        _tell(s, [s.unsealed])
+
+
+def _tell(s: _Shared, jobs: Sequence[SlabJob]) -> None:
+    """Tell others that share the slabs which of them are ready. Call it under the condition."""
+    for job in jobs:
+        if job.ready:
+            s.resources.pool.filled(job.count, job.error)
 
 
 def _may_open(s: _Shared) -> bool:
@@ -328,6 +355,7 @@ def _queue(s: _Shared, plan: Plan, number: int, root: NDArray[np.uint8]) -> list
     with s.resources.condition:
         s.opening = False
         if not s.closed:
+            job.count = s.n_opened
             s.n_opened += 1
             s.jobs.append(job)
             for filled in read.slabs if read is not None else []:
@@ -337,13 +365,17 @@ def _queue(s: _Shared, plan: Plan, number: int, root: NDArray[np.uint8]) -> list
                 before.sealed = True
             job.sealed = number == plan.n_slabs - 1 or plan.n_slabs == plan.n_windows
             s.unsealed = None if job.sealed else job
+            _tell(s, [job] if before is None else [before, job])
         s.resources.condition.notify_all()
     return tasks
 
 
 def _plan_slab(r: Resources, plan: Plan, number: int, root: NDArray[np.uint8]) -> SlabJob:
     slab = plan.slab(number)
-    room, arrays = carve(root, r.fields, slab.n_places, slab.n_own if plan.indexed else 0)
+    n_index = slab.n_own if plan.indexed else 0
+    room, arrays = carve(root, r.fields, slab.n_places, 0 if r.pool.apart else n_index)
+    if r.pool.apart:
+        room = np.empty(n_index, np.int64)
     return SlabJob(plan, number, slab, arrays, plan.places(number, room))
 
 
@@ -360,8 +392,10 @@ def _cut(job: WindowJob, r: Resources) -> list[tuple[WindowJob, int, int]]:
     """Cut a window into tasks of a few blocks each."""
     block_nbytes = r.block_rows * sum(f.row_nbytes for f in r.fields.values())
     n_blocks = len(job.reading.starts)
-    step = max(1, min(_TASK_NBYTES // max(1, block_nbytes), n_blocks // _TASKS_OF_A_WINDOW))
-    return [(job, first, min(n_blocks, first + step)) for first in range(0, n_blocks, step)]
+    part, n_parts = r.share
+    low, high = n_blocks * part // n_parts, n_blocks * (part + 1) // n_parts
+    step = max(1, min(_TASK_NBYTES // max(1, block_nbytes), (high - low) // _TASKS_OF_A_WINDOW))
+    return [(job, first, min(high, first + step)) for first in range(low, high, step)]
 
 
 def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) -> None:
@@ -382,6 +416,7 @@ def _run(s: _Shared, job: WindowJob, first: int, last: int, scratch: Scratch) ->
         for slab in job.slabs:
             slab.n_left -= 1
             slab.error = slab.error or error
+        _tell(s, job.slabs)
         if any(slab.ready for slab in job.slabs):
             r.condition.notify_all()
 

@@ -12,6 +12,7 @@ from operator import itemgetter
 from oocload.chunks.read import FieldReader, most_needs, open_reader
 from oocload.errors import (
     InvalidArgumentError,
+    MemoryCeilingError,
     MemoryCeilingWarning,
     ReadAmplificationWarning,
     ShuffleQualityWarning,
@@ -19,11 +20,12 @@ from oocload.errors import (
 )
 from oocload.layout import FieldLayout
 from oocload.loader.available import available_memory, total_memory
+from oocload.loader.board import MOST_SLOTS
 from oocload.loader.budget import Budget
 from oocload.loader.fit import Costs, Fit, Wish, check_blocks, fit, smallest
 from oocload.loader.labels import warn_of_runs
 from oocload.loader.options import Setup, multiples_near
-from oocload.loader.pipeline import Pipeline, Resources
+from oocload.loader.pipeline import Part, Pipeline, Resources
 from oocload.loader.slabs import BatchCopies, KeptBatches, Prepare, SlabPool, slab_nbytes
 from oocload.loader.stats import Stats
 from oocload.plan.balance import BalancedOptions, Classes
@@ -47,6 +49,8 @@ from oocload.units import counted, format_bytes
 
 _UNSHUFFLED_WINDOW_NBYTES = 32 * 2**20
 _WARN_AMPLIFICATION = 1.2
+_INDEX_NBYTES = 8  # where a row goes
+_BATCHES_OF_WORKER = 4  # one being made, two that a DataLoader asks for ahead (prefetch_factor), one that it hands on
 _BLOCK_NBYTES = 3 * 8  # where it begins and ends, and how many of its rows are taken
 
 
@@ -81,11 +85,12 @@ class Runtime:
         fields, n_copies = setup.fields, fitted.n_copies
         kept = KeptBatches()
         self.copies = BatchCopies(fields, _copy_rows(options), n_copies, self.budget, condition, kept)
+        self._slabs = SlabPool(_slab_nbytes(setup, options), fitted.n_slabs, self.budget, condition)
         self._resources = Resources(
             fields=fields,
             readers=readers,
             block_rows=options.pool.block_rows,
-            pool=SlabPool(_slab_nbytes(setup, options), fitted.n_slabs, self.budget, condition),
+            pool=self._slabs,
             budget=self.budget,
             stats=self.stats,
             condition=condition,
@@ -99,10 +104,11 @@ class Runtime:
         self.budget.take("selection", chosen_nbytes(setup, options))
         for name, reader in readers.items():
             self.budget.take("resident" if name in resident else "index", reader.held_nbytes)
+        self._held_nbytes = self.budget.held  # for as long as the loader lives
         weakref.finalize(self, _give_rest, self.budget, self.pid).atexit = False
 
-    def open_pipeline(self, source: Iterator[tuple[Plan, int]], ahead: int) -> Pipeline:
-        """Start threads that decode windows.
+    def open_pipeline(self, source: Iterator[tuple[Plan, int]], ahead: int, part: Part | None = None) -> Pipeline:
+        """Start threads that decode windows, or a part of each.
 
         Raises
         ------
@@ -111,19 +117,53 @@ class Runtime:
 
         """
         self._store.check_unchanged()
-        pipeline = Pipeline(self._resources, source, ahead)
+        resources = self._resources if part is None else self._resources.restricted(part)
+        pipeline = Pipeline(resources, source, ahead)
         self._pipelines.add(pipeline)
         return pipeline
 
+    @property
+    def slab_nbytes(self) -> int:
+        """Size of a slab."""
+        return self._slabs.slab_nbytes
+
+    def slots_of_team(self, n_workers: int) -> int:
+        """Return how many slabs some processes share that read together under this loader's one ceiling.
+
+        Beside them each holds what one reads with, a copy of what a slab leaves over, and as many batches as a
+        ``DataLoader`` keeps on their way from it.
+
+        Raises
+        ------
+        MemoryCeilingError
+            If there is no room for as few as it works with.
+
+        """
+        o, r, fitted = self.options, self._resources, self.fit
+        each = self._held_nbytes + r.permuting_nbytes + o.most_read * _INDEX_NBYTES * o.indexed
+        each += (_BATCHES_OF_WORKER + o.leaves_over) * self.copies.batch_nbytes
+        beside = self._held_nbytes + n_workers * each + max(n_workers, fitted.n_threads) * r.scratch_nbytes
+        least = 1 + o.dealt
+        room = (self.budget.ceiling - beside) // self.slab_nbytes
+        if room < least:
+            needed = beside + least * self.slab_nbytes
+            raise MemoryCeilingError(
+                f"memory must be at least {needed} bytes ({format_bytes(needed)}) for {n_workers} workers of a "
+                f"DataLoader, of which each holds {format_bytes(each)} beside the slabs that they share, got "
+                f"{self.budget.ceiling} ({format_bytes(self.budget.ceiling)}); raise memory=, or use num_workers=0, "
+                "which reads with as many threads"
+            )
+        return min(room, max(least, fitted.n_slabs), MOST_SLOTS)
+
     def prepare_slabs(self, prepare: Prepare) -> None:
         """Have a function called with the memory of each slab, and of each copy of a batch."""
-        self._resources.pool.prepare(prepare)
+        self._slabs.prepare(prepare)
         self.copies.prepare(prepare)
 
     def rest(self) -> None:
         """Let go of what is made again when it is needed: slabs and scratch that nobody uses."""
         r = self._resources
-        r.pool.rest()
+        self._slabs.rest()
         while r.scratches:
             self.budget.give("scratch", r.scratches.pop().nbytes)
 
@@ -140,7 +180,7 @@ class Runtime:
             for reader in r.readers.values():
                 reader.close()
             r.readers = {}  # with the chunk indexes and fields that they hold
-        r.pool.close()
+        self._slabs.close()
         self.copies.close()
         self.rest()
         _give_all(self.budget, ("index", "resident"))

@@ -45,7 +45,43 @@ Prepare = Callable[[int, int], Callable[[], None]]
 """Given a slab's address and bytes, does something for it, and returns what undoes that."""
 
 
-class SlabPool:
+class Pool:
+    """Where a pipeline has its slabs from.
+
+    Attributes
+    ----------
+    slab_nbytes
+        Size of each.
+    poll_s
+        How often to ask whether one is free, where nobody notifies; None where the condition is notified.
+    apart
+        Whether destinations of rows lie elsewhere, since other processes see the slab.
+
+    """
+
+    slab_nbytes: int
+    poll_s: float | None = None
+    apart = False
+
+    def available(self) -> bool:
+        """Whether a lease would succeed; call it under the condition."""
+        raise NotImplementedError
+
+    def lease(self, beyond: bool = False) -> NDArray[np.uint8]:
+        """Return the root array of a slab; call it under the condition, when one is `available`."""
+        raise NotImplementedError
+
+    def filled(self, number: int, error: BaseException | None) -> None:
+        """Note that what this process reads of the ``number``-th slab is there, or why it never will be."""
+
+    def gather(self, number: int) -> None:
+        """Wait for what others read of it."""
+
+    def check(self) -> None:
+        """Raise if others that are waited for have ended."""
+
+
+class SlabPool(Pool):
     """A fixed number of slabs of one size, made when they are first needed.
 
     Parameters
@@ -182,6 +218,11 @@ class BatchCopies:
         self._pool = SlabPool(slab_nbytes(fields, batch_rows, 0), n_copies, budget, condition, "copies")
         self._condition = condition
         self._kept, self._budget = kept, budget
+
+    @property
+    def batch_nbytes(self) -> int:
+        """Size of one copy."""
+        return self._pool.slab_nbytes
 
     def room(self, n_rows: int) -> dict[str, NDArray[Any]]:
         """Return arrays for some rows; their memory comes back when nobody looks at them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -15,6 +16,7 @@ from oocload.errors import InvalidArgumentError
 from oocload.forks import renew_in_child
 from oocload.layout import FieldLayout
 from oocload.loader.batch import Batch, BatchForm
+from oocload.loader.board import Board
 from oocload.loader.options import whole_number
 from oocload.loader.slabs import Prepare
 
@@ -45,6 +47,7 @@ class BatchSource(ABC):
         self._turn = 0  # of the iteration that may move the position: the one begun last
         self.pass_lengths: dict[tuple[int, int], int] = {}  # where a framework's pass begins → batches, if not all
         self.handed: Handed | None = None
+        self.board: Board | None = None  # where worker processes of a framework write how far they are
         self.renew_locks()
 
     def renew_locks(self) -> None:
@@ -101,6 +104,7 @@ class BatchSource(ABC):
     @property
     def epoch(self) -> int:
         """The epoch that is under way, or that the next ``for`` begins where none is."""
+        self._follow()
         return self._epoch
 
     # Facts that adapters ask for
@@ -172,6 +176,7 @@ class BatchSource(ABC):
         if (epoch is None) != (batch is None):
             raise InvalidArgumentError(f"epoch and batch must be given together, got {epoch!r} and {batch!r}")
         with self._lock:
+            self._follow()
             if epoch is None or batch is None:
                 return self._state_at(*self._normalised(self._epoch, self._batch))
             epoch, batch = whole_number("epoch", epoch, 0), whole_number("batch", batch, 0)
@@ -190,6 +195,7 @@ class BatchSource(ABC):
     def stand(self) -> Stand:
         """Return where the next ``for`` begins."""
         with self._lock:
+            self._follow()
             epoch, batch = (self._epoch + 1, 0) if self._begun else (self._epoch, self._batch)
             return Stand(epoch, batch, self._turn)
 
@@ -212,11 +218,19 @@ class BatchSource(ABC):
     def _begin(self) -> tuple[int, int, int]:
         """Return where an iteration starts, and its turn: where a state was loaded, or at the next epoch."""
         with self._lock:
+            self._follow()
             if self._begun:
                 self._epoch, self._batch = self._epoch + 1, 0
             self._begun = True
             self._turn += 1
             return self._epoch, self._batch, self._turn
+
+    def _follow(self) -> None:
+        """Stand where worker processes are, if they have moved on from here."""
+        if self.board is not None and self.board.owner == os.getpid():
+            found = self.board.position(self._turn)
+            if found is not None:
+                self._epoch, self._batch, self._begun = found
 
     def _note(self, turn: int, epoch: int, batch: int) -> None:
         """Remember the position after a delivered batch, unless another iteration has begun meanwhile."""

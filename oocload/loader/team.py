@@ -1,0 +1,274 @@
+"""Worker processes that read one epoch together: each decodes its share of every window into slabs that all see.
+
+::
+
+    blocks of a window   | 0 | 0 | 0 | 1 | 1 | 1 |       decoded by worker 0, by worker 1
+    slab                 |  b0  b1  b2  b3  b4 ..|       shared; whole when both have done their share
+    batches              0 takes b0 b2 b4, 1 takes b1 b3
+
+So each block is decoded once, the batches are those of one loader, and who asks the workers in turn has its order.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from oocload.errors import ClosedError, InvalidArgumentError
+from oocload.loader.board import ERROR_NBYTES, MOST_WORKERS, N_TEAMS, Board
+
+_POLL_S = (0.0001, 0.002)
+_LOOK_S = 0.05  # how often to see whether the others are alive
+
+
+class Team:
+    """One worker's part in a team.
+
+    Parameters
+    ----------
+    board
+        Shared by its workers.
+    number
+        Of the team on the board.
+    worker, n_workers
+        Which one this is, from 0, and how many there are.
+
+    """
+
+    def __init__(self, board: Board, number: int, worker: int, n_workers: int) -> None:
+        self.board, self.number = board, number
+        self.worker, self.n_workers = worker, n_workers
+        self._team = board.teams[number]
+        self._workers = self._team["workers"][:n_workers]
+        self._parent = os.getppid()
+        self._taking = np.arange(n_workers)
+        self._looked = 0.0
+
+    # From the first worker there to the last that ends
+
+    @classmethod
+    def join(
+        cls,
+        board: Board,
+        seed: int,
+        worker: int,
+        n_workers: int,
+        begin: Callable[[], tuple[int, int]],
+        own: tuple[int, int] | None = None,
+    ) -> Team:
+        """Join the workers of the same pass, or be the first of them.
+
+        Parameters
+        ----------
+        board
+            Shared.
+        seed
+            The same for all workers of a pass. A later pass may have it too: whoever is there already is of another.
+        worker, n_workers
+            Which one this is.
+        begin
+            Returns (epoch, batch) where the pass begins; called for the first worker.
+        own
+            (epoch, batch) of this worker's first batch, where it has a state of its own.
+
+        """
+        if n_workers > MOST_WORKERS:
+            raise InvalidArgumentError(f"num_workers of a DataLoader must be at most {MOST_WORKERS}, got {n_workers}")
+        with board.locked():
+            number = _waiting_for(board, seed, worker, n_workers)
+            if number is None:
+                number = _found(board, seed, n_workers, own or begin())
+            team = board.teams[number]
+            mine = team["workers"][worker]
+            mine["epoch"], mine["first"] = own or (team["epoch"], team["batch"] + worker)
+            mine["pid"] = os.getpid()
+        return cls(board, number, worker, n_workers)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is read."""
+        return int(self._workers["epoch"][self.worker])
+
+    @property
+    def first(self) -> int:
+        """Number of this worker's first batch; it takes every `n_workers`-th from there."""
+        return int(self._workers["first"][self.worker])
+
+    def meet(self, n_batches: int) -> int:
+        """Wait until all workers are there; return the first batch that one of them takes.
+
+        Raises
+        ------
+        ClosedError
+            If one of them ends instead.
+        InvalidArgumentError
+            If they come with states of different epochs.
+
+        """
+        self._wait(lambda: bool(self._workers["pid"].all()))
+        if len(set(self._workers["epoch"].tolist())) > 1:
+            raise InvalidArgumentError(
+                f"states of workers must be of one epoch, and are of {self._workers['epoch'].tolist()}"
+            )
+        first = self._workers["first"]
+        self._taking = np.flatnonzero(first < n_batches)
+        return int(first.min())
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which part of each window this worker reads, and of how many: those that have batches left to take."""
+        return int(np.searchsorted(self._taking, self.worker)), len(self._taking)
+
+    def finish(self) -> bool:
+        """Note that this worker has done its part; return whether it is the last."""
+        with self.board.locked():
+            self._workers["done"][self.worker] = 1
+            return bool(self._workers["done"].all())
+
+    @property
+    def all_done(self) -> bool:
+        """Whether all workers have finished."""
+        return bool(self._workers["done"].all())
+
+    def leave(self) -> None:
+        """Note that this worker ends, if it has not finished: the others need not wait for it."""
+        self._workers["left"][self.worker] = 1
+
+    # Slabs, by their number in the pass
+
+    def memory(self, nbytes: int) -> mmap.mmap:
+        """Return the memory that the slabs lie in."""
+        return self.board.slabs(self.number, nbytes)
+
+    def fill(self, slab: int, n_slots: int) -> None:
+        """Note that this worker's share of a slab is there."""
+        self._team["filled"][slab % n_slots, self.worker] = slab + 1
+
+    def release(self, slab: int, n_slots: int) -> None:
+        """Note that this worker needs a slab no more."""
+        self._team["released"][slab % n_slots, self.worker] = slab + 1
+
+    def free(self, slab: int, n_slots: int) -> bool:
+        """Whether the memory of a slab is no longer needed for the one that was there before."""
+        return slab < n_slots or bool(
+            (self._team["released"][slab % n_slots, self._taking] >= slab - n_slots + 1).all()
+        )
+
+    def fail(self, slab: int, error: BaseException) -> None:
+        """Note that a slab will never be whole, and why."""
+        try:
+            message = pickle.dumps(error)
+            pickle.loads(message)
+        except Exception:  # an error that cannot be told to another process as it is
+            message = pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+        message = message if len(message) <= ERROR_NBYTES else pickle.dumps(RuntimeError(str(error)[:1000]))
+        with self.board.locked():
+            if not self._team["failed"] or slab + 1 < self._team["failed"]:
+                self._team["error"][: len(message)] = np.frombuffer(message, np.uint8)
+                self._team["error_nbytes"], self._team["failed"] = len(message), slab + 1
+
+    def gather(self, slab: int, n_slots: int) -> None:
+        """Wait until all shares of a slab are there.
+
+        Raises
+        ------
+        OocloadError
+            What another worker ran into while it read its share.
+        ClosedError
+            If one of them has ended.
+
+        """
+        filled = self._team["filled"][slab % n_slots]
+        self._wait(lambda: self._failed(slab) or bool((filled[self._taking] >= slab + 1).all()))
+        if self._failed(slab):
+            with self.board.locked():
+                raise pickle.loads(self._team["error"][: int(self._team["error_nbytes"])].tobytes())
+
+    def check(self) -> None:
+        """Look, now and then, whether the others are still there.
+
+        Raises
+        ------
+        ClosedError
+            If one is not.
+
+        """
+        now = time.monotonic()
+        if now < self._looked + _LOOK_S:
+            return
+        self._looked = now
+        if os.getppid() != self._parent:
+            raise ClosedError("the process that started the workers must live on, and it has ended")
+        for worker in self._taking.tolist():
+            if _gone(self._workers[worker]):
+                raise ClosedError(f"workers of a DataLoader must live on while one of them reads; {worker} ended")
+
+    def _failed(self, slab: int) -> bool:
+        return 0 < int(self._team["failed"]) <= slab + 1
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        pause, most = _POLL_S
+        while not ready():
+            try:
+                self.check()
+            except ClosedError:
+                if ready():
+                    return
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, most)
+
+
+def _waiting_for(board: Board, seed: int, worker: int, n_workers: int) -> int | None:
+    """Return the number of a team that this worker belongs to and has not joined."""
+    for number in range(N_TEAMS):
+        team = board.teams[number]
+        workers = team["workers"][:n_workers]
+        if not team["used"] or team["seed"] != seed or team["n_workers"] != n_workers or workers["pid"][worker]:
+            continue
+        if not any(map(_gone, workers)):
+            return number
+    return None
+
+
+def _found(board: Board, seed: int, n_workers: int, begin: tuple[int, int]) -> int:
+    """Clear a place for a new team."""
+    for number in range(N_TEAMS):
+        if not board.teams[number]["used"] or _is_over(board.teams[number]):
+            break
+    else:
+        raise InvalidArgumentError(f"at most {N_TEAMS} DataLoaders with workers must iterate over one loader at once")
+    team = board.teams[number]
+    for name in ("workers", "filled", "released", "failed"):
+        team[name] = 0
+    team["used"], team["seed"], team["n_workers"] = 1, seed, n_workers
+    team["epoch"], team["batch"] = begin
+    return number
+
+
+def _is_over(team: Any) -> bool:
+    """Whether all workers of a team have ended; of those that never came, nobody knows."""
+    workers = team["workers"][: int(team["n_workers"])]
+    there = workers[workers["pid"] > 0]
+    if not all(worker["done"] or _gone(worker) for worker in there):
+        return False
+    return len(there) == len(workers) or not any(_lives(int(worker["pid"])) for worker in there)
+
+
+def _gone(worker: Any) -> bool:
+    """Whether a worker came and ended before its part was done."""
+    return bool(worker["pid"]) and not worker["done"] and (bool(worker["left"]) or not _lives(int(worker["pid"])))
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    return False
