@@ -293,7 +293,7 @@ def _divides(sharding: Any, shape: tuple[int, ...]) -> bool:
             sharding.shard_shape(shape)
         else:
             jax.make_array_from_process_local_data(sharding, np.broadcast_to(np.zeros((), bool), shape))
-    except ValueError:
+    except (ValueError, IndexError):  # of rows that it does not divide; of arrays with too few axes
         return False
     return True
 
