@@ -73,12 +73,11 @@ class JaxBatches:
             while n_left or queue:
                 while error is None and n_left and len(queue) <= self._ahead:
                     try:
-                        queue.append(self._put(next(batches)))
+                        queue.append(self._taken(batches, position))
                         n_left -= 1
                     except Exception as exc:  # raised when the batches before it are given
                         error = exc
                         batches.close()
-                    position.keep()
                 if not queue and error is not None:
                     try:
                         raise error
@@ -89,6 +88,11 @@ class JaxBatches:
             next(batches, None)  # the epoch's end
 
     # To the device
+
+    def _taken(self, batches: Iterator[Batch], position: _Position) -> Any:
+        batch = next(batches)
+        position.keep()
+        return self._put(batch)
 
     def _put(self, batch: Batch) -> Any:
         """Return a batch whose arrays are on the device, or on their way."""

@@ -15,6 +15,7 @@ import pytest
 
 import oocload
 from oocload.adapters.floats import Floats
+from oocload.chunks.scratch import aligned_empty
 from oocload.errors import ChunkError, InvalidArgumentError, MissingPackageError
 from tests.adapters.frameworks import BATCH, N_BATCHES, N_ROWS, WINDOW, assert_same, stream, write
 from tests.conftest import our_threads
@@ -136,7 +137,7 @@ def test_dicts_and_tuples_keep_their_form(path: Path) -> None:
 
 
 def test_transform_may_return_any_tree(path: Path) -> None:
-    room = np.empty((BATCH, 12), "float32")
+    room = aligned_empty(BATCH * 48).view("float32").reshape(BATCH, 12)
 
     def transform(batch: tuple[np.ndarray, np.ndarray]) -> dict[str, object]:
         x, y = batch
@@ -198,6 +199,20 @@ def test_batches_are_put_on_the_device_ahead(path: Path, ahead: dict[str, int], 
     with oocload.Loader(path, BATCH, shuffle=False, transform=lambda b: made.append(1) or b) as loader:
         for number, _ in enumerate(loader.to_jax(**ahead)):
             assert len(made) == min(N_BATCHES, number + 1 + more)
+
+
+def test_batches_ahead_are_not_counted_meanwhile(path: Path) -> None:
+    """Also while the first are put there: a signal may come any time."""
+    stands = []
+
+    def transform(batch: object) -> object:
+        stands.append(loader.state_dict()["batch"])
+        return batch
+
+    with oocload.Loader(path, BATCH, shuffle=False, transform=transform) as loader:
+        for _ in loader.to_jax(ahead=2):
+            pass
+    assert stands == [0, 0, 0, *range(1, N_BATCHES - 2)]
 
 
 def broken(batch: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -304,12 +319,12 @@ def test_no_room_to_read_ahead(path: Path) -> None:
         assert loader.stats.memory.peak <= least
 
 
-def test_steps_under_way_do_not_use_up_slabs(path: Path) -> None:
-    """JAX runs steps later than they are called: their batches are held until then."""
-    with oocload.Loader(path, BATCH, seed=1, shuffle=oocload.Shuffle(window_rows=100)) as loader:
-        step = jax.jit(lambda total, x: total + (x[0] @ jax.numpy.ones((12, 400_000))).mean())
+def test_batches_ahead_and_steps_under_way_do_not_use_up_slabs(path: Path) -> None:
+    """JAX runs steps later than they are called, and holds their batches until then; a slab has one batch or two."""
+    with oocload.Loader(path, BATCH, seed=1, shuffle=oocload.Shuffle(window_rows=BATCH), memory="1 MiB") as loader:
+        step = jax.jit(lambda total, x: total + (x @ jax.numpy.ones((12, 40_000))).mean())
         total = jax.numpy.zeros(())
-        for x, _ in loader.to_jax():
+        for x, _ in loader.to_jax(ahead=5):
             total = step(total, x)
         assert np.isfinite(float(total))
         assert loader.stats.memory.peak <= loader.memory
