@@ -35,6 +35,20 @@ class Copy(Protocol):
         ...
 
 
+class Started:
+    """A copy of which the host's memory needs no watching: it is done, or the framework holds that memory."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def wait(self) -> None:
+        """Return at once."""
+
+    def result(self) -> Batch:
+        """Return the batch."""
+        return self._batch
+
+
 class Device(Protocol):
     """Where batches go."""
 
@@ -76,7 +90,10 @@ def batches_ahead(loader: BatchSource, device: Device, n_ahead: int) -> Generato
             yield batch
             del batch
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                error = None  # its traceback refers to this frame
     place.finish()
 
 

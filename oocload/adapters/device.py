@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from oocload.adapters.ahead import Copy, Device
+from oocload.adapters.ahead import Copy, Device, Started
 from oocload.adapters.tensors import as_tensors, mapped, tensors_of
 from oocload.loader.batch import Batch
 from oocload.optional import require
@@ -39,19 +39,7 @@ class PlainDevice:
 
     def start(self, batch: Batch) -> Copy:
         """Copy a batch."""
-        return _Done(self._finish(mapped(as_tensors(batch), lambda tensor: tensor.to(self._device, copy=True))))
-
-
-class _Done:
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-
-    def wait(self) -> None:
-        """Return at once."""
-
-    def result(self) -> Batch:
-        """Return the batch."""
-        return self._batch
+        return Started(self._finish(mapped(as_tensors(batch), lambda tensor: tensor.to(self._device, copy=True))))
 
 
 class CudaDevice:

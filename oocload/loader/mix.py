@@ -328,6 +328,11 @@ class Mix(BatchSource):
         return self._loaders[0].world_size
 
     @property
+    def tight(self) -> bool:
+        """Whether batches are views of the one slab that a loader has room for."""
+        return isinstance(self._schedule, ByBatches) and any(loader.tight for loader in self._loaders)
+
+    @property
     def uniform(self) -> bool:
         """Whether all batches but the last have `batch_size` rows: not where short ones lie between others."""
         return self.even

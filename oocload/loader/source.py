@@ -23,6 +23,7 @@ from oocload.loader.slabs import Prepare
 if TYPE_CHECKING:
     from oocload.adapters.floats import FloatsArgument
     from oocload.adapters.handed import Handed
+    from oocload.adapters.jax import JaxBatches
     from oocload.adapters.keras import KerasDataset
     from oocload.adapters.torch import TorchDataset
 
@@ -328,6 +329,54 @@ class BatchSource(ABC):
         from oocload.adapters.torch import to_torch
 
         return to_torch(self, device, floats, ahead)
+
+    def to_jax(
+        self, *, device: Any = None, sharding: Any = None, floats: FloatsArgument = None, ahead: int = 2
+    ) -> JaxBatches:
+        """Return an iterable of this loader's batches as JAX arrays; each ``for`` over it is one epoch.
+
+        Batches have the same arrangement and, in JAX's dtypes, the same bytes as those of a ``for`` over the loader.
+        `state_dict` counts a batch when it is given, not when it is put on the device ahead. An error that is met
+        ahead is raised after the batches before it.
+
+        Arrays may be kept. On JAX's CPU backend they look at one slab at a time, which is used again when nobody
+        does, and are copies beyond that, in memory of JAX's own, as on other devices. What a transform returns is
+        copied. Iterators are not thread-safe; read `state_dict` in the thread that iterates.
+
+        Parameters
+        ----------
+        device
+            A ``jax.Device``; None takes JAX's default device.
+        sharding
+            A ``jax.sharding.Sharding`` for all arrays of a batch, which divides their rows among devices. Where it
+            spans processes, each gives its own rank's rows: a global batch has ``world_size × batch_size``.
+        floats
+            Which fields become floats on the device, after their own bytes have crossed to it: True for those of
+            uint8 among the inputs, an `oocload.Floats` for all of numbers there, or a dict of field → `Floats`.
+        ahead
+            How many batches are put on the device before they are asked for, at least 0; each takes the memory of a
+            batch there.
+
+        Returns
+        -------
+        JaxBatches
+            With the loader's length, for one epoch after the other.
+
+        Raises
+        ------
+        MissingPackageError
+            If JAX is not installed.
+        InvalidArgumentError
+            If an argument breaks its rule, both ``device`` and ``sharding`` are given, the sharding does not divide
+            the rows of all batches, or a field has a dtype that JAX lacks; while iterating, if whole numbers of 64
+            bits do not fit 32, to which JAX would cut them.
+        UnknownFieldError
+            If ``floats`` names a field that batches do not have.
+
+        """
+        from oocload.adapters.jax import to_jax
+
+        return to_jax(self, device, sharding, floats, ahead)
 
     # Life cycle
 
