@@ -74,7 +74,7 @@ class Workers:
         if not isinstance(loader, Loader) or any(f.dtype.hasobject for f in loader.fields.values()):
             return self._alone(finish) if worker == 0 else iter(())
         own, self._loaded = self._loaded, None
-        team = Team.join(self._board, seed - worker, worker, n_workers, self._begin, own)
+        team = Team.join(self._board, seed - worker, worker, n_workers, self._turn, self._begin, own)
         self._own = team.epoch, team.first
         return self._together(loader, team, finish)
 
@@ -125,6 +125,7 @@ class Workers:
         loader, turn = self._loader, self._turn
         epoch, number = self._loaded or self._begin()
         self._loaded = None
+        self._board.note(turn, epoch, number, begun=True)
         loader.go_to(epoch, number)
         for batch in loader:
             number += 1

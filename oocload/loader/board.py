@@ -86,16 +86,19 @@ class Board:
     def note(self, turn: int, epoch: int, batch: int, begun: bool) -> None:
         """Note where workers are."""
         with self.locked():
-            self.header["turn"], self.header["epoch"], self.header["batch"] = turn + 1, epoch, batch
-            self.header["begun"] = begun
+            self.put(turn, epoch, batch, begun)
+
+    def put(self, turn: int, epoch: int, batch: int, begun: bool) -> None:
+        """Note where workers are; call it when it is `locked`."""
+        h = self.header
+        h["turn"], h["epoch"], h["batch"], h["begun"] = turn + 1, epoch, batch, begun
 
     def advance(self, turn: int, epoch: int, batch: int) -> None:
         """Note that workers have come so far in an epoch, if they were not further already."""
         h = self.header
         with self.locked():
             same = h["turn"] == turn + 1 and h["epoch"] == epoch and h["begun"]
-            h["batch"] = max(int(h["batch"]), batch) if same else batch
-            h["turn"], h["epoch"], h["begun"] = turn + 1, epoch, True
+            self.put(turn, epoch, max(int(h["batch"]), batch) if same else batch, begun=True)
 
     # Memory
 

@@ -25,6 +25,7 @@ from oocload.errors import ClosedError, InvalidArgumentError
 from oocload.loader.board import ERROR_NBYTES, MOST_WORKERS, N_TEAMS, Board
 
 _POLL_S = (0.0001, 0.002)
+MEETING_S = 120.0  # a spawned process imports a framework or two first
 _LOOK_S = 0.05  # how often to see whether the others are alive
 
 
@@ -60,6 +61,7 @@ class Team:
         seed: int,
         worker: int,
         n_workers: int,
+        turn: int,
         begin: Callable[[], tuple[int, int]],
         own: tuple[int, int] | None = None,
     ) -> Team:
@@ -73,8 +75,10 @@ class Team:
             The same for all workers of a pass. A later pass may have it too: whoever is there already is of another.
         worker, n_workers
             Which one this is.
+        turn
+            Of the loader that this worker has a copy of.
         begin
-            Returns (epoch, batch) where the pass begins; called for the first worker.
+            Returns (epoch, batch) where the pass begins; called for the first worker, with which it has begun.
         own
             (epoch, batch) of this worker's first batch, where it has a state of its own.
 
@@ -84,7 +88,9 @@ class Team:
         with board.locked():
             number = _waiting_for(board, seed, worker, n_workers)
             if number is None:
-                number = _found(board, seed, n_workers, own or begin())
+                epoch, batch = own or begin()
+                number = _found(board, seed, n_workers, epoch, batch)
+                board.put(turn, epoch, batch, begun=True)
             team = board.teams[number]
             mine = team["workers"][worker]
             mine["epoch"], mine["first"] = own or (team["epoch"], team["batch"] + worker)
@@ -107,12 +113,19 @@ class Team:
         Raises
         ------
         ClosedError
-            If one of them ends instead.
+            If one of them ends instead, or does not come.
         InvalidArgumentError
             If they come with states of different epochs.
 
         """
-        self._wait(lambda: bool(self._workers["pid"].all()))
+        patience_s = time.monotonic() + MEETING_S
+        self._wait(lambda: bool(self._workers["pid"].all()) or time.monotonic() > patience_s)
+        missing = np.flatnonzero(self._workers["pid"] == 0).tolist()
+        if missing:
+            raise ClosedError(
+                f"all workers of a DataLoader must begin, and {missing} did not within {MEETING_S:.0f} s; see whether "
+                "worker_init_fn fails there, or use num_workers=0"
+            )
         if len(set(self._workers["epoch"].tolist())) > 1:
             raise InvalidArgumentError(
                 f"states of workers must be of one epoch, and are of {self._workers['epoch'].tolist()}"
@@ -188,8 +201,7 @@ class Team:
         filled = self._team["filled"][slab % n_slots]
         self._wait(lambda: self._failed(slab) or bool((filled[self._taking] >= slab + 1).all()))
         if self._failed(slab):
-            with self.board.locked():
-                raise pickle.loads(self._team["error"][: int(self._team["error_nbytes"])].tobytes())
+            raise self._error()
 
     def check(self) -> None:
         """Look, now and then, whether the others are still there.
@@ -208,7 +220,15 @@ class Team:
             raise ClosedError("the process that started the workers must live on, and it has ended")
         for worker in self._taking.tolist():
             if _gone(self._workers[worker]):
+                if self._team["failed"]:
+                    raise self._error()
                 raise ClosedError(f"workers of a DataLoader must live on while one of them reads; {worker} ended")
+
+    def _error(self) -> BaseException:
+        with self.board.locked():
+            message = self._team["error"][: int(self._team["error_nbytes"])].tobytes()
+        error: BaseException = pickle.loads(message)
+        return error
 
     def _failed(self, slab: int) -> bool:
         return 0 < int(self._team["failed"]) <= slab + 1
@@ -238,7 +258,7 @@ def _waiting_for(board: Board, seed: int, worker: int, n_workers: int) -> int | 
     return None
 
 
-def _found(board: Board, seed: int, n_workers: int, begin: tuple[int, int]) -> int:
+def _found(board: Board, seed: int, n_workers: int, epoch: int, batch: int) -> int:
     """Clear a place for a new team."""
     for number in range(N_TEAMS):
         if not board.teams[number]["used"] or _is_over(board.teams[number]):
@@ -249,7 +269,7 @@ def _found(board: Board, seed: int, n_workers: int, begin: tuple[int, int]) -> i
     for name in ("workers", "filled", "released", "failed"):
         team[name] = 0
     team["used"], team["seed"], team["n_workers"] = 1, seed, n_workers
-    team["epoch"], team["batch"] = begin
+    team["epoch"], team["batch"] = epoch, batch
     return number
 
 
