@@ -62,10 +62,13 @@ class TorchDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
         Raises
         ------
         InvalidArgumentError
-            If a `DataLoader` would make batches of these batches.
+            If a `DataLoader` would make batches of these batches, or accelerate would divide a rank's rows.
 
         """
-        _check_not_batched(sys._getframe(1), self.loader.batch_size)
+        caller = sys._getframe(1)
+        _check_not_batched(caller, self.loader.batch_size)
+        if self.loader.world_size > 1:
+            _check_not_dispatched(caller, self.loader.world_size)
         worker = torch.utils.data.get_worker_info()
         if worker is None:
             return self._batches()
@@ -162,3 +165,15 @@ def _check_not_batched(caller: FrameType, batch_size: int) -> None:
             "the Loader was told, and they would be stacked into batches of batches; use "
             "DataLoader(dataset, batch_size=None)"
         )
+
+
+def _check_not_dispatched(caller: FrameType | None, world_size: int) -> None:
+    """Refuse to be read on one rank for all: accelerate's dispatcher would lose the rows of the others."""
+    while caller is not None:
+        if type(caller.f_locals.get("self")).__name__ == "DataLoaderDispatcher":
+            raise InvalidArgumentError(
+                f"accelerate must not be given this dataset's DataLoader to prepare: the loader is that of one of "
+                f"{world_size} ranks, and accelerate would divide the first one's rows among all; leave it out of "
+                "accelerator.prepare()"
+            )
+        caller = caller.f_back
