@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch is in the same process
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gpu_steps import N_CLASSES
 
 _CHANNELS = (3, 32, 64, 128, 256)
@@ -28,11 +30,10 @@ class SmallCnn:
     """The small CNN of PyTorch's steps, compiled; in bfloat16 on a GPU."""
 
     def __init__(self, device: Any) -> None:
-        keys = jax.random.split(jax.random.key(0), len(_CHANNELS))
-        sizes = list(zip(_CHANNELS[1:], _CHANNELS[:-1], strict=True))
-        kernels = [0.1 * jax.random.normal(key, (*size, 3, 3)) for key, size in zip(keys, sizes, strict=False)]
-        last = 0.1 * jax.random.normal(keys[-1], (_CHANNELS[-1], N_CLASSES))
-        self.weights = jax.device_put([*kernels, last], device)
+        shapes = [(n_out, n_in, 3, 3) for n_in, n_out in pairwise(_CHANNELS)]
+        rng = np.random.default_rng(0)
+        weights = [rng.normal(0, 0.1, shape).astype(np.float32) for shape in (*shapes, (_CHANNELS[-1], N_CLASSES))]
+        self.weights = jax.device_put(weights, device)
         self._update = _update(jnp.bfloat16 if device.platform == "gpu" else jnp.float32)
 
     def __call__(self, x: Any, y: Any) -> None:
