@@ -183,6 +183,9 @@ def measure_jax(path: Path, images: np.ndarray, device: Any, size: Size, rounds:
         return [{"framework": "JAX", **result} for result in (copy, waiting)]
 
 
+MEASURES = {"PyTorch": measure_torch, "JAX": measure_jax}  # JAX after all forks
+
+
 def ours_of(adapter: Callable[..., Any], device: Any) -> Feed:
     """Return the batches of an adapter; both kinds come from one loader, each by a dataset that is made once."""
     kinds = {False: adapter(device=device), True: adapter(device=device, floats=floats())}
@@ -258,6 +261,7 @@ def plot(result: Result, path: str) -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=MEASURES, help="one framework, so that nothing of the other is loaded before")
     parser.add_argument("--device", help="cuda or cpu; the GPU where there is one")
     parser.add_argument("--quick", action="store_true", help="a small size that shows it runs; its figures mean little")
     parser.add_argument("--json", help="where to write the result")
@@ -284,10 +288,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         path = Path(folder) / "images.h5"
         images = write_images(path, size)
-        results = [
-            *measure_torch(path, images, device, size, args.rounds),
-            *measure_jax(path, images, device, size, args.rounds),  # after all forks
-        ]
+        chosen = [args.only] if args.only else list(MEASURES)
+        results = [r for name in chosen for r in MEASURES[name](path, images, device, size, args.rounds)]
     result = {
         "benchmark": "gpu",
         **machine.facts("warm"),
