@@ -141,6 +141,19 @@ READERS: dict[str, Reader] = {
 }
 
 
+_FILES = {
+    "whole array in memory": "images.npy",
+    "np.memmap": "images.npy",
+    "zarr chunk by chunk": "images.zarr",
+    "oocload, Zarr": "images.zarr",
+}
+
+
+def file_of(name: str) -> str:
+    """Return which file a contender reads."""
+    return _FILES.get(name, "images.h5")
+
+
 def warm_up(name: str) -> None:
     """Import what a contender needs, and have frameworks make the threads and buffers that they make once."""
     import imagecodecs

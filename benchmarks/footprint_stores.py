@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import h5py
@@ -21,14 +22,13 @@ def rows_of(nbytes: int) -> int:
     return max(1, nbytes // (CHUNK_ROWS * _ROW_NBYTES)) * CHUNK_ROWS
 
 
-def write_stores(folder: Path, n_rows: int) -> None:
-    """Write ``images.npy``, ``images.h5`` (gzip) and ``images.zarr`` (zstd), each with the same images as ``x``."""
+def write_stores(folder: Path, n_rows: int, names: Collection[str]) -> None:
+    """Write those that are named of `STORES`, each with the same images as ``x``."""
     n_chunks = n_rows // CHUNK_ROWS
     images = make_images(min(_N_CHUNKS, n_chunks) * CHUNK_ROWS)
     chunks = images.reshape(-1, CHUNK_ROWS, *IMAGE_SHAPE)
-    _write_npy(folder / "images.npy", chunks, n_chunks)
-    _write_hdf5(folder / "images.h5", chunks, n_chunks)
-    _write_zarr(folder / "images.zarr", chunks, n_chunks)
+    for name in names:
+        STORES[name](folder / name, chunks, n_chunks)
 
 
 def _write_npy(path: Path, chunks: np.ndarray, n_chunks: int) -> None:
@@ -61,3 +61,7 @@ def _write_zarr(path: Path, chunks: np.ndarray, n_chunks: int) -> None:
         file = path / "x" / "c" / str(number) / "0" / "0" / "0"
         file.parent.mkdir(parents=True)
         shutil.copyfile(path / "x" / "c" / str(number % len(chunks)) / "0" / "0" / "0", file)
+
+
+# gzip in HDF5, zstd in Zarr
+STORES = {"images.npy": _write_npy, "images.h5": _write_hdf5, "images.zarr": _write_zarr}

@@ -24,7 +24,10 @@ _PACKAGES = (
     "tensorstore",
     "imagecodecs",
     "tensorflow",
+    "tensorflow-cpu",
     "keras",
+    "torch",
+    "jax",
 )
 
 

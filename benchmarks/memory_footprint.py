@@ -10,6 +10,7 @@ Examples::
 
     python benchmarks/memory_footprint.py --json result.json --plot plot.png
     python benchmarks/memory_footprint.py --limit --json limit.json
+    python benchmarks/memory_footprint.py --only to_torch to_jax --seconds 3
     python benchmarks/memory_footprint.py --quick
 """
 
@@ -22,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,38 +31,41 @@ from typing import Any
 
 import cold
 import machine
-from footprint_reader import READERS
+from footprint_reader import READERS, file_of
 from footprint_stores import rows_of, write_stores
-
-import oocload
 
 MIB, GIB = 2**20, 2**30
 SIZES = tuple(n * GIB // 2 for n in (1, 2, 4, 8, 16))
 CEILINGS = (64 * MIB, 256 * MIB, GIB)
 LIMIT = 512 * MIB
-_NEEDS = {"DataLoader": "torch", "tf.data": "tensorflow", "to_tf": "tensorflow", "to_keras": "keras"}
+_NEEDS = {
+    "DataLoader": "torch",
+    "to_torch": "torch",
+    "to_jax": "jax",
+    "tf.data": "tensorflow",
+    "to_tf": "tensorflow",
+    "to_keras": "keras",
+}
 _CGROUPS = Path("/sys/fs/cgroup/memory")
 
 Result = dict[str, Any]
 
 
-def contenders(only: str) -> list[tuple[str, str, int]]:
-    """Return (title, reader, ceiling) of those whose packages are installed and whose names contain a text."""
+def contenders(only: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Return (title, reader, ceiling) of those whose packages are installed and whose titles have one of some texts."""
     found = []
     for name in READERS:
-        if only not in name:
-            continue
-        adapter = name.rpartition(" ")[2]
-        if adapter.startswith("to_") and not hasattr(oocload.Loader, adapter):
-            continue
-        if any(part in name and find_spec(package) is None for part, package in _NEEDS.items()):
+        ceilings = {f"{name} ({n // MIB} MiB)": n for n in CEILINGS} if name.startswith("oocload") else {name: 0}
+        chosen = [(title, name, n) for title, n in ceilings.items() if any(text in title for text in only)]
+        if chosen and any(part in name and find_spec(package) is None for part, package in _NEEDS.items()):
             print(f"left out, as its package is not installed: {name}", flush=True)
             continue
-        if name.startswith("oocload"):
-            found += [(f"{name} ({nbytes // MIB} MiB)", name, nbytes) for nbytes in CEILINGS]
-        else:
-            found.append((name, name, 0))
+        found += chosen
     return found
+
+
+def files_of(chosen: Sequence[tuple[str, str, int]]) -> set[str]:
+    return {file_of(reader) for _, reader, _ in chosen}
 
 
 def run(reader: str, folder: Path, seconds: float, ceiling: int, group: Path | None = None) -> Result:
@@ -83,11 +87,12 @@ def run(reader: str, folder: Path, seconds: float, ceiling: int, group: Path | N
 def measure_footprint(args: argparse.Namespace) -> list[Result]:
     """Measure every contender at every size; print a table."""
     results: list[Result] = []
+    chosen = contenders(args.only)
     for nbytes in args.sizes:
         with tempfile.TemporaryDirectory(dir=args.dir) as name:
             folder, n_rows = Path(name), rows_of(nbytes)
-            write_stores(folder, n_rows)
-            for title, reader, ceiling in contenders(args.only):
+            write_stores(folder, n_rows, files_of(chosen))
+            for title, reader, ceiling in chosen:
                 result = run(reader, folder, args.seconds, ceiling)
                 results.append({"title": title, "ceiling": ceiling, "store": nbytes, "n_rows": n_rows, **result})
                 print(f"{nbytes / GIB:6.2f} GiB  {title:40} {shown(result)}", flush=True)
@@ -118,11 +123,12 @@ def print_footprint(results: list[Result], sizes: tuple[int, ...]) -> None:
 def measure_limit(args: argparse.Namespace) -> list[Result]:
     """Run every contender on the largest store, with and without the limit, in turn; print a table."""
     results = []
+    chosen = contenders(args.only)
     with tempfile.TemporaryDirectory(dir=args.dir) as name, control_group(LIMIT) as group:
         folder = Path(name)
-        write_stores(folder, rows_of(args.sizes[-1]))
+        write_stores(folder, rows_of(args.sizes[-1]), files_of(chosen))
         print(f"\n| {args.sizes[-1] / GIB:g} GiB | rows/s | in {LIMIT // MIB} MiB | ratio |\n|---|---|---|---|")
-        for title, reader, ceiling in contenders(args.only):
+        for title, reader, ceiling in chosen:
             if ceiling > LIMIT:
                 continue
             free, limited = [], []
@@ -194,7 +200,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="with --limit: runs of each contender")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each run, unless its epoch ends before")
     parser.add_argument("--quick", action="store_true", help="a small size that shows it runs; its figures mean little")
-    parser.add_argument("--only", default="", help="contenders whose name contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="contenders whose title contains one of these")
     parser.add_argument("--json", help="where to write the result")
     parser.add_argument("--plot", help="where to write a picture (PNG); needs matplotlib")
     parser.add_argument("--dir", help="where to put the files meanwhile: up to 18 GB")

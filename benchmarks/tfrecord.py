@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any
 import machine
 import numpy as np
 import tensorflow as tf
-from consumers import IN_FUNCTION, WAYS, Runs, both_ways, check_rows, ratio
+from batch_cases import IMAGES, Options, Stores
+from consumers import Runs, check_rows, ratio
 from lineup import Stored
+from overheads import print_header, print_row
+from tf_loops import IN_FUNCTION, WAYS, both_ways
 
 import oocload
 
@@ -98,13 +102,28 @@ PIPELINES: dict[str, Callable[[Shards], Any]] = {
 }
 
 
+def measure(stores: Stores, options: Options) -> list[dict[str, Any]]:
+    chosen = [layout for layout in COMPRESSION if options.chosen(f"TFRecord, {layout}")]
+    titles = [name + way for way in WAYS for name in ("to_tf", *PIPELINES)]
+    if chosen:
+        print_header("rows/s", *titles, "to_tf / faster TFRecord", "the same" + IN_FUNCTION)
+    results = []
+    for layout in chosen:
+        results.append(tfrecord_cost(stores.labelled(layout, IMAGES), options.rounds))
+        speeds, shares = results[-1]["rows_per_s"], results[-1]["speed_of_faster"].values()
+        cells = (f"{speeds[title]['median']:,.0f}" for title in titles)
+        print_row(layout, *cells, *(f"{share['median']:.2f}" for share in shares))
+    return results
+
+
 def tfrecord_cost(stored: Stored, rounds: int) -> dict[str, Any]:
     """Compare `to_tf()` with TFRecord files of the same rows, through shuffles of as many rows."""
     array, batch_rows = stored.array, stored.dataset.batch_rows
     compression = COMPRESSION[stored.layout.name]
-    paths = write_shards(stored.path.parent, array, compression)
     window = oocload.Shuffle(window_rows=min(WINDOW_ROWS, len(array) // 4))
     with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=stored.path.parent))
+        paths = write_shards(Path(folder), array, compression)
         loader = oocload.Loader(stored.path, batch_rows, seed=0, shuffle=window, memory="1 GiB")
         stack.enter_context(loader)
         shards = Shards(paths, compression, array, batch_rows, loader.window_rows)
@@ -115,13 +134,14 @@ def tfrecord_cost(stored: Stored, rounds: int) -> dict[str, Any]:
             runs |= both_ways(name, dataset, len(array))
         rates = machine.by_round(runs, rounds)
         window_rows = loader.window_rows
+        stored_nbytes = {"to_tf": stored.path.stat().st_size, "TFRecord": sum(map(os.path.getsize, paths))}
     speeds = {name: machine.spread(values) for name, values in rates.items()}
     faster = {way: max(PIPELINES, key=lambda name: speeds[name + way]["median"]) for way in WAYS}
     return {
         "what": f"TFRecord, {stored.layout.name}",
         "n_rows": len(array),
         "window_rows": window_rows,
-        "stored_nbytes": {"to_tf": stored.path.stat().st_size, "TFRecord": sum(map(os.path.getsize, paths))},
+        "stored_nbytes": stored_nbytes,
         "rows_per_s": speeds,
         "faster": {"plain": faster[""], "in a function": faster[IN_FUNCTION]},
         "speed_of_faster": {"to_tf" + way: ratio(rates["to_tf" + way], rates[faster[way] + way]) for way in WAYS},

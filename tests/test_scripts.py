@@ -68,6 +68,13 @@ def test_footprint_benchmark(tmp_path: Path) -> None:
     assert list((tmp_path / "files").iterdir()) == []
 
 
+@pytest.mark.framework
+def test_footprint_benchmark_of_adapters(tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    shown = run("benchmarks/memory_footprint.py", "--quick", "--only", "to_jax (64", "--dir", tmp_path)
+    assert re.search(r"\n\| oocload to_jax \(64 MiB\) \| [0-9]+ \| [0-9]+ \| [0-9,]+ \|", shown)
+
+
 def test_footprint_benchmark_under_a_limit(tmp_path: Path) -> None:
     shown = run("benchmarks/memory_footprint.py", "--quick", "--limit", "--only", "h5py chunk", "--dir", tmp_path)
     if "no memory control group" in shown:
@@ -92,20 +99,43 @@ def test_overheads_benchmark(tmp_path: Path) -> None:
 
 @pytest.mark.framework
 def test_adapters_benchmark(tmp_path: Path) -> None:
-    pytest.importorskip("tensorflow")
-    pytest.importorskip("keras")
+    for package in ("tensorflow", "keras", "torch", "jax"):
+        pytest.importorskip(package)
     shown = run("benchmarks/adapters.py", "--quick", "--only", "gzip", "--json", tmp_path / "a.json", "--dir", tmp_path)
     results = json.loads((tmp_path / "a.json").read_text())["results"]
-    assert [result["batch_rows"] for result in results["batches"]] == [256]
+    parts = {"PyTorch": 1, "rows": 1, "JAX": 1, "batches": 1, "TFRecord": 1, "Keras": 0}
+    assert {part: len(found) for part, found in results.items()} == parts
+    assert [result["batch_rows"] for part in ("PyTorch", "JAX", "batches") for result in results[part]] == [256] * 3
     for result in results["batches"]:
         assert set(result["further"]["speed_of_iterator"]) == set(result["further"]["us_per_batch"]) - {"iterator"}
         assert all(rate["median"] > 0 for rate in result["epoch"]["rows_per_s"].values())
     for result in results["TFRecord"]:
         assert result["window_rows"] >= result["n_rows"] // 4
         assert set(result["speed_of_faster"]) == {"to_tf", "to_tf, in a function"}
-    assert [len(results[part]) for part in ("batches", "TFRecord", "Keras")] == [1, 1, 0]
-    assert shown.count(": to_tf, in a function |") == 1
+    takers = [set(result["speed_of_iterator"]) for part in ("PyTorch", "JAX") for result in results[part]]
+    assert takers == [{"to_torch", "DataLoader", "DataLoader, 2 workers"}, {"to_jax"}]
+    assert set(results["rows"][0]["rows_per_s"]) == {"to_torch", "DataLoader by row"}
+    assert shown.count(": to_tf, in a function |") == shown.count(": to_torch |") == shown.count(": to_jax |") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.framework
+def test_gpu_benchmark_without_a_gpu(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    shown = run("benchmarks/gpu.py", "--quick", "--device", "cpu", "--json", tmp_path / "gpu.json", "--dir", tmp_path)
+    assert shown.startswith("no CUDA device: ")
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert result["device"]["note"].startswith("no CUDA device: ")
+    copies = [r for r in result["results"] if r["step"] == "no-op"]
+    assert [set(r["speed_of_bare_copy"]) for r in copies] == [{"to_torch", "DataLoader"}, {"to_jax"}]
+    steps = {(r["framework"], r["step"]): set(r["share_waiting"]) for r in result["results"] if r not in copies}
+    assert steps == {
+        ("PyTorch", "small CNN"): {"to_torch", "DataLoader"},
+        ("PyTorch", "ResNet-50"): {"to_torch", "DataLoader"},
+        ("JAX", "small CNN"): {"to_jax"},
+    }
+    assert [p.name for p in tmp_path.iterdir()] == ["gpu.json"]
 
 
 def test_read_benchmark(tmp_path: Path) -> None:
