@@ -18,11 +18,14 @@ stateful = pytest.importorskip("torchdata.stateful_dataloader")
 
 pytestmark = [
     pytest.mark.framework,
+    pytest.mark.filterwarnings("ignore:os.fork\\(\\) was called:RuntimeWarning"),  # of JAX, where it is imported
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),  # torchdata 0.11 on PyTorch 2.13
 ]
 
 ROOT = Path(__file__).parents[2]
-WORKERS = pytest.mark.parametrize("workers", [{"num_workers": 0}], ids=str)
+FORKED = {"num_workers": 2, "multiprocessing_context": "fork"}
+WORKERS = pytest.mark.parametrize("workers", [{"num_workers": 0}, FORKED], ids=["alone", "forked"])
 
 
 @pytest.fixture
