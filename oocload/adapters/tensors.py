@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from oocload.errors import InvalidArgumentError
-from oocload.loader.batch import Batch
+from oocload.loader.batch import Batch, BatchForm
 from oocload.optional import require
 
 torch: Any = require("torch", "torch", "to_torch()")
@@ -88,3 +88,15 @@ def _shared_copy(tensor: Any) -> Any:
     storage = torch.UntypedStorage._new_shared(tensor.nbytes)
     copy = torch.empty(0, dtype=tensor.dtype).set_(storage, 0, tensor.shape)
     return copy.copy_(tensor)
+
+
+def cut_tensors(form: BatchForm, arrays: Mapping[str, Any], batch_rows: int) -> Iterator[Batch]:
+    """Yield the batches that lie one after the other in some arrays, as tensors over the same memory."""
+    parts = {name: _as_tensor(array).split(batch_rows) for name, array in arrays.items()}
+    columns = [parts[part] if isinstance(part, str) else _dicts(part, parts) for part in form.parts]
+    return iter(columns[0]) if form.alone else zip(*columns, strict=True)
+
+
+def _dicts(names: Sequence[str], parts: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for values in zip(*(parts[name] for name in names), strict=True):
+        yield dict(zip(names, values, strict=True))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from oocload.adapters.ahead import batches_ahead
 from oocload.adapters.device import device_for, pin
 from oocload.adapters.floats import Affine, FloatsArgument, resolve
-from oocload.adapters.tensors import as_tensors, check_dtype
+from oocload.adapters.tensors import as_tensors, check_dtype, cut_tensors
 from oocload.adapters.workers import Workers, check_whole
 from oocload.errors import InvalidArgumentError
 from oocload.loader.batch import Batch
@@ -81,14 +82,17 @@ class TorchDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
 
     def _batches(self) -> Iterator[Batch]:
         if self.device.type == "cpu":
-            return (self._on_host(batch) for batch in self.loader)
+            return self._on_host()
         if self.device.type == "cuda" and not self._pinned:
             self.loader.prepare_slabs(pin(self.device))
             self._pinned = True
         return batches_ahead(self.loader, device_for(self.device, self._on_device), self.ahead)
 
-    def _on_host(self, batch: Batch) -> Batch:
-        return self._on_device(as_tensors(batch))
+    def _on_host(self) -> Iterator[Batch]:
+        if self.loader.transform is not None:
+            return map(as_tensors, self.loader)
+        batches = self.loader.cut_by(partial(cut_tensors, self.loader.form))
+        return map(self._on_device, batches) if self._floats else batches
 
     def _on_device(self, batch: Batch) -> Batch:
         """Return a batch in which the fields that were asked for are floats."""

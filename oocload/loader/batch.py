@@ -22,6 +22,9 @@ Part = str | tuple[str, ...]
 Batch = Any
 """An array, a dict of arrays, or a tuple of those."""
 
+Cut = Callable[[Mapping[str, NDArray[Any]], int], Iterator[Batch]]
+"""Given field → rows and the rows of a batch, yields batches; holds none that it has yielded when it is dropped."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchForm:
@@ -49,6 +52,12 @@ class BatchForm:
         """Return a batch, given how to get a field's array."""
         built = tuple(get(p) if isinstance(p, str) else {n: get(n) for n in p} for p in self.parts)
         return built[0] if self.alone else built
+
+    def cut(self, arrays: Mapping[str, NDArray[Any]], batch_rows: int) -> Iterator[Batch]:
+        """Yield the batches that lie one after the other in some arrays; views."""
+        n_rows = len(next(iter(arrays.values())))
+        for start in range(0, n_rows, batch_rows):
+            yield self.slice(arrays, start, start + batch_rows)
 
     def items(self, batch: Batch) -> Iterator[tuple[str, Any]]:
         """Yield (field, array) of a batch that was built so; a field that is used twice comes twice."""

@@ -61,6 +61,11 @@ class Slab:
         self.n_batches, self.n_rows = self.n_batches - 1, start
         return last
 
+    def rows(self) -> dict[str, NDArray[Any]]:
+        """Return the rows of the batches to deliver; views."""
+        start = self.skip * self.batch_rows
+        return {name: array[start : self.n_rows] for name, array in self.arrays.items()}
+
     def batches(self) -> Iterator[tuple[int, int, int]]:
         """Yield (batch number, first row, row after the last) of each batch to deliver."""
         for batch in range(self.first_batch + self.skip, self.first_batch + self.n_batches):

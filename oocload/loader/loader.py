@@ -17,7 +17,7 @@ import oocload.stores as stores
 from oocload.errors import ClosedError, InvalidArgumentError
 from oocload.layout import FieldLayout
 from oocload.loader.access import BatchAccess
-from oocload.loader.batch import Batch, BatchForm, check_fields, choose_form
+from oocload.loader.batch import Batch, BatchForm, Cut, check_fields, choose_form
 from oocload.loader.columns import read_classes, read_weights
 from oocload.loader.filled import Slab, slabs
 from oocload.loader.handle import StoreHandle
@@ -227,10 +227,9 @@ class Loader(BatchSource):
         """
         stats = self._usable().stats
         for turn, slab in self._slabs(endless=False):
-            start = slab.skip * slab.batch_rows
             epoch, after = slab.epoch, slab.first_batch + slab.n_batches
-            n_rows, n_batches = slab.n_rows - start, slab.n_batches - slab.skip
-            arrays = {name: array[start : slab.n_rows] for name, array in slab.arrays.items()}
+            n_rows, n_batches = slab.n_rows - slab.skip * slab.batch_rows, slab.n_batches - slab.skip
+            arrays = slab.rows()
             del slab
             yield arrays
             del arrays
@@ -629,16 +628,20 @@ class Loader(BatchSource):
                 yield {name: array[start:stop] for name, array in slab.arrays.items()}
             del slab
 
-    def _deliver(self, endless: bool) -> Iterator[Batch]:
-        form, transform, stats = self._form, self._transform, self._usable().stats
+    def _deliver(self, endless: bool, cut: Cut | None = None) -> Iterator[Batch]:
+        cut = self._form.cut if cut is None else cut
+        transform, stats = self._transform, self._usable().stats
         for turn, slab in self._slabs(endless):
+            batches = cut(slab.rows(), slab.batch_rows)
             for number, start, stop in slab.batches():
-                batch = apply(transform, form.slice(slab.arrays, start, stop), stop - start, slab.epoch, number)
+                batch = next(batches)
+                if transform is not None:
+                    batch = apply(transform, batch, stop - start, slab.epoch, number)
                 self._note(turn, slab.epoch, number + 1)
                 stats.add_batch(stop - start)
                 yield batch
                 del batch
-            del slab
+            del batches, slab
 
 
 def _close(runtime: Runtime, handle: StoreHandle) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from oocload.chunks.target import Places
 from oocload.errors import InvalidArgumentError, StateError
 from oocload.layout import FieldLayout
-from oocload.loader.batch import Batch, BatchForm
+from oocload.loader.batch import Batch, BatchForm, Cut
 from oocload.loader.budget import Budget
 from oocload.loader.loader import Loader
 from oocload.loader.options import check_transform, whole_number
@@ -182,10 +182,13 @@ class Mix(BatchSource):
         """Iterate over one epoch, a batch at a time, as field → array; what adapters are built on."""
         return self._positioned(endless=False, build=lambda arrays, _, __: arrays)
 
-    def _deliver(self, endless: bool) -> Iterator[Batch]:
-        for arrays in self._positioned(endless, self._built):
-            yield arrays
-            del arrays
+    def _deliver(self, endless: bool, cut: Cut | None = None) -> Iterator[Batch]:
+        def built(arrays: Arrays, epoch: int, number: int) -> Batch:
+            return self._built(arrays, epoch, number) if cut is None else next(cut(arrays, self._batch_size))
+
+        for batch in self._positioned(endless, built):
+            yield batch
+            del batch
 
     def _positioned(self, endless: bool, build: Callable[[Arrays, int, int], Any]) -> Generator[Any]:
         """Yield batches from where this stands, noting each."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from oocload.errors import InvalidArgumentError
 from oocload.forks import renew_in_child
 from oocload.layout import FieldLayout
-from oocload.loader.batch import Batch, BatchForm
+from oocload.loader.batch import Batch, BatchForm, Cut
 from oocload.loader.board import Board
 from oocload.loader.options import whole_number
 from oocload.loader.slabs import Prepare
@@ -66,6 +66,10 @@ class BatchSource(ABC):
         """Iterate over one epoch: the rest of a loaded one, or the next."""
         return self._deliver(endless=False)
 
+    def cut_by(self, cut: Cut) -> Iterator[Batch]:
+        """Iterate as `__iter__` does, over batches that an adapter cuts; for what has no transform."""
+        return self._deliver(endless=False, cut=cut)
+
     def forever(self) -> Iterator[Batch]:
         """Iterate over epoch after epoch without end; ``len(loader)`` steps are one epoch."""
         return self._deliver(endless=True)
@@ -99,7 +103,7 @@ class BatchSource(ABC):
         """Have a function called with address and bytes of each slab's memory; it returns what undoes it."""
 
     @abstractmethod
-    def _deliver(self, endless: bool) -> Iterator[Batch]:
+    def _deliver(self, endless: bool, cut: Cut | None = None) -> Iterator[Batch]:
         """Yield batches from where this stands, noting each."""
 
     @property
