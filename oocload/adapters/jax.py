@@ -1,12 +1,13 @@
 """Batches as JAX arrays, some of them on the device before they are asked for.
 
-On its CPU backend JAX takes aligned arrays as they are, for as long as anybody looks at them. One slab at a time is
-lent to it so; while that is held (by the consumer, by batches ahead, by steps under way) batches of others are copied.
-So slabs are those of a plain ``for``, whatever is kept.
+On its CPU backend JAX takes aligned arrays as they are, for as long as anybody looks at them. As many slabs as the
+loader can spare are lent to it so; while those are held (by the consumer, by batches ahead, by steps under way) batches
+of others are copied. So slabs are those of a plain ``for``, whatever is kept.
 """
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -56,7 +57,7 @@ class JaxBatches:
             _check_rows(loader, sharding)
         self._device, self._sharding = device, sharding
         self._floats = {name: _compiled(affine) for name, affine in affines.items()}
-        self._lent = _Lent()
+        self._lent = _lent.setdefault(loader, _Lent())
 
     def __len__(self) -> int:
         """Return the batches of an epoch."""
@@ -92,7 +93,7 @@ class JaxBatches:
     def _on_host(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """Return an array of a dtype of JAX's, that JAX may keep."""
         dtype = _canonical(f"field {name!r}", array)
-        if dtype == array.dtype and not self.loader.tight and self._lent.to(array):
+        if dtype == array.dtype and self._lent.to(array, self.loader.spare_slabs):
             return array
         return _copied(array, dtype)
 
@@ -113,20 +114,35 @@ class JaxBatches:
 
 
 class _Lent:
-    """The one slab that JAX may look at."""
+    """The slabs that JAX may look at: as many as the loader can spare."""
 
     def __init__(self) -> None:
-        self._root: Callable[[], object] = lambda: None
+        self._roots: list[weakref.ref[NDArray[Any]]] = []
+        self._refused: weakref.ref[NDArray[Any]] | None = None
 
-    def to(self, array: NDArray[Any]) -> bool:
-        """Whether JAX may look at an array itself: of the slab that it has, or of another where it has none."""
+    def to(self, array: NDArray[Any], n_spare: int) -> bool:
+        """Whether JAX may look at an array itself: of a slab that it has, or of another where it has few enough."""
         root = array
         while isinstance(root.base, np.ndarray):
             root = root.base
-        held = self._root()
-        if held is None:
-            self._root = weakref.ref(root)
-        return held is None or held is root
+        if self._has(root):
+            return True
+        if len(self._roots) >= n_spare and (self._refused is None or self._refused() is not root):
+            gc.collect(0)  # JAX lets go of what it looks at no more when Python collects; asked for once a slab
+            self._has(root)
+        if len(self._roots) >= n_spare:
+            self._refused = weakref.ref(root)
+            return False
+        self._roots.append(weakref.ref(root))
+        return True
+
+    def _has(self, root: NDArray[Any]) -> bool:
+        held = [(ref, there) for ref in self._roots if (there := ref()) is not None]
+        self._roots = [ref for ref, _ in held]
+        return any(there is root for _, there in held)
+
+
+_lent: weakref.WeakKeyDictionary[BatchSource, _Lent] = weakref.WeakKeyDictionary()
 
 
 # Arrays on the host

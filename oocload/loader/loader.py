@@ -469,9 +469,9 @@ class Loader(BatchSource):
         return self._setup.drop_last
 
     @property
-    def tight(self) -> bool:
-        """Whether there is no room to read ahead: one slab, which nobody may hold."""
-        return self._runtime.fit.tight
+    def spare_slabs(self) -> int:
+        """Slabs that may be held for as long as one likes while reading goes on with the others."""
+        return self._runtime.fit.n_slabs - 1 - self._runtime.options.dealt
 
     @property
     def stats(self) -> Stats:

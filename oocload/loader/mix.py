@@ -331,9 +331,11 @@ class Mix(BatchSource):
         return self._loaders[0].world_size
 
     @property
-    def tight(self) -> bool:
-        """Whether batches are views of the one slab that a loader has room for."""
-        return isinstance(self._schedule, ByBatches) and any(loader.tight for loader in self._loaders)
+    def spare_slabs(self) -> int:
+        """Slabs that may be held for as long as one likes: of each loader, or of the batches put together."""
+        if isinstance(self._schedule, WithinBatches):
+            return 1
+        return min(loader.spare_slabs for loader in self._loaders)
 
     @property
     def uniform(self) -> bool:

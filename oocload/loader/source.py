@@ -136,7 +136,12 @@ class BatchSource(ABC):
     @property
     def tight(self) -> bool:
         """Whether there is no room to read ahead: one slab, which nobody may hold."""
-        return False
+        return not self.spare_slabs
+
+    @property
+    @abstractmethod
+    def spare_slabs(self) -> int:
+        """Slabs that may be held for as long as one likes while reading goes on with the others."""
 
     @property
     def uniform(self) -> bool:
