@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from oocload.adapters.ahead import Copy, Device, Started
@@ -94,6 +95,8 @@ def pin(device: Any) -> Callable[[int, int], Callable[[], None]]:
         with torch.cuda.device(device):
             code = int(torch.cuda.cudart().cudaHostRegister(address, nbytes, _PORTABLE))
         if code:
+            with suppress(RuntimeError):  # the error stays until someone checks, and would be another's
+                torch.zeros(1, device=device)
             _log.warning("%d bytes of a slab could not be pinned (CUDA error %d); copies out of it wait", nbytes, code)
             return lambda: None
         return lambda: _unregister(device, address)
