@@ -48,7 +48,7 @@ class Board:
     """The shared memory. It pickles to a process that is being spawned; elsewhere a pickled copy is a fresh one."""
 
     def __init__(self, descriptor: int | None = None) -> None:
-        self.owner = os.getpid()
+        self.owner = os.getpid() if descriptor is None else None  # the process whose loader follows
         self._descriptor = os.memfd_create("oocload", os.MFD_CLOEXEC) if descriptor is None else descriptor
         if descriptor is None:
             os.ftruncate(self._descriptor, _CONTROL_NBYTES)
