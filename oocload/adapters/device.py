@@ -57,7 +57,11 @@ class CudaDevice:
             there = mapped(host, lambda tensor: tensor.to(self._device, non_blocking=True))
             copied = torch.cuda.Event()
             copied.record(self._stream)
-            finished = self._finish(there)
+            try:
+                finished = self._finish(there)
+            except BaseException:
+                copied.synchronize()  # nobody else will wait before the slab is filled again
+                raise
             ready = torch.cuda.Event()
             ready.record(self._stream)
         return _Queued(host, copied, finished, ready, self._device)

@@ -54,6 +54,10 @@ class TorchDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pinned": False}
 
+    def workers_set_out(self, n_ahead: int) -> None:
+        """Make room for the workers of a `DataLoader` that are about to start; called by `delivered`."""
+        self._workers.set_out(n_ahead)
+
     def __len__(self) -> int:
         return len(self.loader)
 
@@ -158,6 +162,8 @@ def _checked_device(device: Any) -> Any:
         raise InvalidArgumentError(
             f"device must be one of {torch.cuda.device_count()} CUDA devices, got {str(found)!r}; they count from 0"
         )
+    if found.type == "cuda" and found.index is None:  # slabs are pinned by threads, which have a current device too
+        return torch.device("cuda", torch.cuda.current_device())
     return found
 
 

@@ -5,13 +5,13 @@ A `DataLoader` asks its workers in turn, so with batch ``i`` from worker ``i % n
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from oocload.adapters.delivered import setting_out, token_of_fork, watch_forks
 from oocload.adapters.tensors import as_tensors, shared_copies
 from oocload.errors import StateError
 from oocload.loader.batch import Batch
@@ -38,26 +38,26 @@ class Workers:
 
     def __init__(self, loader: BatchSource) -> None:
         if loader.board is None:
-            loader.board = Board()
+            loader.attach(Board())
+        assert loader.board is not None
         self._loader, self._board = loader, loader.board
-        self._came: tuple[int, int] | None = None  # process, and the loader's turn when this came there
+        self._token = 0  # of who started this process, where it was spawned
         self._loaded: tuple[int, int] | None = None  # (epoch, number) of the batch that the next pass begins with
         self._own: tuple[int, int] | None = None  # of this worker's next batch
+        watch_forks()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"loader": self._loader, "board": self._board, "turn": self._loader.stand().turn}
+        return {"loader": self._loader, "board": self._board, "token": setting_out()[0]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state["loader"].board = state["board"]
+        state["loader"].attach(state["board"])
         self.__init__(state["loader"])  # type: ignore[misc]
-        self._came = os.getpid(), state["turn"]
+        self._token = state["token"]
 
-    @property
-    def _turn(self) -> int:
-        """The turn of the loader that this is a copy of, when it was copied: whoever set out then may move that one."""
-        if self._came is None or self._came[0] != os.getpid():
-            self._came = os.getpid(), self._loader.stand().turn
-        return self._came[1]
+    def set_out(self, n_ahead: int) -> None:
+        """Make room for workers that are about to start, of which each is asked for so many batches ahead."""
+        self._board.n_ahead = n_ahead
+        self._loader.rest()
 
     def batches(self, worker: int, n_workers: int, seed: int, finish: Callable[[Batch], Batch]) -> Iterator[Batch]:
         """Return one worker's batches of a pass; it joins the others at once.
@@ -71,23 +71,16 @@ class Workers:
 
         """
         loader = self._loader
+        token = self._token or token_of_fork() or seed - worker
         if not isinstance(loader, Loader) or any(f.dtype.hasobject for f in loader.fields.values()):
-            return self._alone(finish) if worker == 0 else iter(())
+            return self._alone(token, finish) if worker == 0 else iter(())
         own, self._loaded = self._loaded, None
-        team = Team.join(self._board, seed - worker, worker, n_workers, self._turn, self._begin, own)
+        team = Team.join(self._board, token, worker, n_workers, len(loader), own)
         self._own = team.epoch, team.first
         return self._together(loader, team, finish)
 
-    def _begin(self) -> tuple[int, int]:
-        found = self._board.position(self._turn)
-        if found is None:
-            stand = self._loader.stand()
-            return stand.epoch, stand.batch
-        epoch, batch, begun = found
-        return (epoch + 1, 0) if begun else (epoch, batch)
-
     def _together(self, loader: Loader, team: Team, finish: Callable[[Batch], Batch]) -> Iterator[Batch]:
-        turn, epoch = self._turn, team.epoch
+        epoch = team.epoch
 
         def copied(arrays: Mapping[str, NDArray[Any]], number: int) -> Batch:
             if loader.transform is None:
@@ -98,11 +91,9 @@ class Workers:
         with closing(loader.batches_of_worker(team, copied)) as batches:
             for number, batch in batches:
                 self._own = epoch, number + team.n_workers
-                self._board.advance(turn, epoch, number + 1)
+                self._board.advance(team.of_pass, number + 1)
                 yield finish(batch)
                 del batch
-        if team.all_done:
-            self._board.note(turn, epoch + 1, 0, begun=False)
 
     # State, in a worker
 
@@ -114,26 +105,25 @@ class Workers:
 
     def load_state_dict(self, state: dict[str, Any], worker: int) -> None:
         """Have the next pass begin where this worker stood."""
-        _ = self._turn  # that of the loader as it came
         self._loader.load_state_dict({key: value for key, value in state.items() if key != _OF_WORKER})
         own = state.get(_OF_WORKER)
         stand = self._loader.stand()
         self._loaded = (stand.epoch, stand.batch + worker) if own is None else (int(own[0]), int(own[1]))
 
-    def _alone(self, finish: Callable[[Batch], Batch]) -> Iterator[Batch]:
+    def _alone(self, token: int, finish: Callable[[Batch], Batch]) -> Iterator[Batch]:
         """Yield all batches: what is read cannot be shared, or is a mix of several loaders."""
-        loader, turn = self._loader, self._turn
-        epoch, number = self._loaded or self._begin()
+        loader = self._loader
+        epoch, number = self._loaded or self._board.place.following
         self._loaded = None
-        self._board.note(turn, epoch, number, begun=True)
+        of_pass = self._board.begin(token, epoch, number, len(loader))
         loader.go_to(epoch, number)
         for batch in loader:
             number += 1
             self._own = epoch, number
-            self._board.advance(turn, epoch, number)
+            self._board.advance(of_pass, number)
             yield finish(as_tensors(batch))
             del batch
-        self._board.note(turn, epoch + 1, 0, begun=False)
+        self._board.end(of_pass)
 
 
 def check_whole(state: Any) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import context, reduction
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
+
+from oocload.forks import renew_in_child
 
 N_TEAMS = 8  # that may be at work at once, each with an area of its own
 MOST_WORKERS = 512
@@ -22,83 +25,186 @@ MOST_SLOTS = 16
 ERROR_NBYTES = 2**16
 _AREA_NBYTES = 2**42  # of addresses, not of memory: the file has holes where nothing was written
 
-_HEADER = np.dtype([("turn", "i8"), ("epoch", "i8"), ("batch", "i8"), ("begun", "i8"), ("state_nbytes", "i8")])
+_HEADER = np.dtype(
+    [(name, "i8") for name in ("writes", "passes", "of_pass", "token", "epoch", "start", "batch", "begun", "n_batches")]
+    + [("n_ahead", "i8")]
+)
 WORKER = np.dtype([("pid", "i8"), ("epoch", "i8"), ("first", "i8"), ("left", "i8"), ("done", "i8")])
 TEAM = np.dtype(
     [
         ("used", "i8"),
-        ("seed", "i8"),
+        ("token", "i8"),
         ("n_workers", "i8"),
         ("epoch", "i8"),
         ("batch", "i8"),
         ("failed", "i8"),  # number of the slab + 1
         ("error_nbytes", "i8"),
-        ("unused", "i8"),
+        ("of_pass", "i8"),
+        ("nbytes", "i8"),
         ("workers", WORKER, MOST_WORKERS),
         ("filled", "i8", (MOST_SLOTS, MOST_WORKERS)),
         ("released", "i8", (MOST_SLOTS, MOST_WORKERS)),
         ("error", "u1", ERROR_NBYTES),
     ]
 )
-_LAYOUT = np.dtype([("header", _HEADER), ("state", "u1", 2**16), ("teams", TEAM, N_TEAMS)])
+_LAYOUT = np.dtype([("header", _HEADER), ("teams", TEAM, N_TEAMS)])
 _CONTROL_NBYTES = -(-_LAYOUT.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-class Board:
-    """The shared memory. It pickles to a process that is being spawned; elsewhere a pickled copy is a fresh one."""
+class Counted(Protocol):
+    """What knows how many batches the consumer of a pass was given."""
 
-    def __init__(self, descriptor: int | None = None) -> None:
-        self.owner = os.getpid() if descriptor is None else None  # the process whose loader follows
-        self._descriptor = os.memfd_create("oocload", os.MFD_CLOEXEC) if descriptor is None else descriptor
-        if descriptor is None:
-            os.ftruncate(self._descriptor, _CONTROL_NBYTES)
+    @property
+    def n_given(self) -> int:
+        """Batches given."""
+        ...
+
+
+class Place(NamedTuple):
+    """Where the epoch stands: by the loader of the process that owns the board, or by the last pass of workers."""
+
+    of_pass: int  # its number; 0 where the owner moved last
+    token: int  # of who asks the workers
+    epoch: int
+    start: int  # of the pass
+    batch: int
+    begun: bool
+    n_batches: int
+
+    @property
+    def following(self) -> tuple[int, int]:
+        """(epoch, batch) where another pass begins."""
+        return (self.epoch + 1, 0) if self.begun or self.of_pass else (self.epoch, self.batch)
+
+
+class Board:
+    """The shared memory. It pickles to a process that is being spawned; elsewhere a pickled copy is a fresh one.
+
+    Attributes
+    ----------
+    owner
+        The process whose loader follows; None in one that was spawned.
+    counts
+        Token → how many batches were given, in the process that was given them.
+
+    """
+
+    counts: ClassVar[dict[int, Counted]] = {}
+
+    def __init__(self, descriptors: tuple[int, int] | None = None) -> None:
+        self.owner = os.getpid() if descriptors is None else None
+        if descriptors is None:
+            descriptors = _new("oocload"), _new("oocload lock")
+            os.ftruncate(descriptors[0], _CONTROL_NBYTES)
+        # A lock goes with any descriptor of its file that is closed, and mmap has one of its own: so it has a file.
+        self._descriptor, self._lock_descriptor = descriptors
         self._control = mmap.mmap(self._descriptor, _CONTROL_NBYTES)
         whole = np.frombuffer(self._control, _LAYOUT, 1)
-        self.header, self._state, self.teams = whole["header"][0], whole["state"][0], whole["teams"][0]
+        self._header, self.teams = whole["header"][0], whole["teams"][0]
+        self.renew_locks()
+
+    def renew_locks(self) -> None:
+        """Make the lock among this process' threads, or replace it in a forked child."""
+        self._threads = threading.RLock()
+        self._n_locked = 0
+        renew_in_child(self)
 
     def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):
+        if hasattr(self, "_lock_descriptor"):
             os.close(self._descriptor)
+            os.close(self._lock_descriptor)
 
     def __reduce__(self) -> Any:
         if context.get_spawning_popen() is None:
             return Board, ()
-        return _received, (reduction.DupFd(self._descriptor),)
+        return _received, (reduction.DupFd(self._descriptor), reduction.DupFd(self._lock_descriptor))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out; a lock whose process dies is free."""
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1)
+        """Keep other processes and threads out; a lock whose process dies is free."""
+        with self._threads:
+            if not self._n_locked:
+                fcntl.lockf(self._lock_descriptor, fcntl.LOCK_EX)
+            self._n_locked += 1
+            try:
+                yield
+            finally:
+                self._n_locked -= 1
+                if not self._n_locked:
+                    fcntl.lockf(self._lock_descriptor, fcntl.LOCK_UN)
 
     # Where the epoch stands
 
-    def position(self, turn: int) -> tuple[int, int, bool] | None:
-        """Return (epoch, batch, whether the epoch has begun), if workers have moved a loader since that turn of it."""
-        h = self.header
-        if h["turn"] != turn + 1:
+    @property
+    def place(self) -> Place:
+        """Where the epoch stands, by what was written last."""
+        while True:
+            before = int(self._header["writes"])
+            found = [int(self._header[name]) for name in Place._fields]
+            if before % 2 == 0 and before == self._header["writes"]:
+                of_pass, token, epoch, start, batch, begun, n_batches = found
+                return Place(of_pass, token, epoch, start, batch, bool(begun), n_batches)
+
+    def given(self) -> Place | None:
+        """Where the consumer of the workers' batches stands; None where the owner's loader moved last."""
+        place = self.place
+        if not place.of_pass:
             return None
-        return int(h["epoch"]), int(h["batch"]), bool(h["begun"])
+        count = self.counts.get(place.token)
+        if count is not None:
+            batch = min(place.start + count.n_given, place.n_batches)
+            place = place._replace(batch=batch, begun=batch < place.n_batches)
+        if not place.begun:
+            place = place._replace(epoch=place.epoch + 1, batch=0)
+        return place
 
-    def note(self, turn: int, epoch: int, batch: int, begun: bool) -> None:
-        """Note where workers are."""
+    def own(self, epoch: int, batch: int, begun: bool) -> None:
+        """Write where the owner's loader stands; what older passes do moves it no more."""
         with self.locked():
-            self.put(turn, epoch, batch, begun)
+            self._write(of_pass=0, epoch=epoch, batch=batch, begun=begun)
 
-    def put(self, turn: int, epoch: int, batch: int, begun: bool) -> None:
-        """Note where workers are; call it when it is `locked`."""
-        h = self.header
-        h["turn"], h["epoch"], h["batch"], h["begun"] = turn + 1, epoch, batch, begun
-
-    def advance(self, turn: int, epoch: int, batch: int) -> None:
-        """Note that workers have come so far in an epoch, if they were not further already."""
-        h = self.header
+    def begin(self, token: int, epoch: int, start: int, n_batches: int) -> int:
+        """Write that a pass of workers has begun; return its number."""
         with self.locked():
-            same = h["turn"] == turn + 1 and h["epoch"] == epoch and h["begun"]
-            self.put(turn, epoch, max(int(h["batch"]), batch) if same else batch, begun=True)
+            number = int(self._header["passes"]) + 1
+            self._write(passes=number, of_pass=number, token=token, epoch=epoch, start=start, n_batches=n_batches)
+            self._write(batch=start, begun=start < n_batches)
+        return number
+
+    def start_at(self, of_pass: int, start: int) -> None:
+        """Write which batch a pass begins with, where its workers had to meet to know."""
+        with self.locked():
+            if self._header["of_pass"] == of_pass:
+                self._write(start=start)
+
+    def advance(self, of_pass: int, batch: int) -> None:
+        """Write that the workers of a pass have made the batches up to one; all of them end it."""
+        with self.locked():
+            h = self._header
+            if h["of_pass"] == of_pass and batch > h["batch"]:
+                self._write(batch=batch)
+
+    def end(self, of_pass: int) -> None:
+        """Write that the workers of a pass have made all batches."""
+        with self.locked():
+            if self._header["of_pass"] == of_pass:
+                self._write(begun=False)
+
+    def _write(self, **values: int) -> None:
+        h = self._header
+        h["writes"] += 1  # odd while it is not whole
+        for name, value in values.items():
+            h[name] = value
+        h["writes"] += 1
+
+    @property
+    def n_ahead(self) -> int:
+        """Batches that are asked of each worker ahead."""
+        return int(self._header["n_ahead"])
+
+    @n_ahead.setter
+    def n_ahead(self, value: int) -> None:
+        self._header["n_ahead"] = value
 
     # Memory
 
@@ -110,6 +216,41 @@ class Board:
                 os.ftruncate(self._descriptor, start + nbytes)
         return mmap.mmap(self._descriptor, nbytes, offset=start)
 
+    def tidy(self) -> None:
+        """Give the memory of teams back to the system that ended before their pass did."""
+        with self.locked():
+            for number in range(N_TEAMS):
+                team = self.teams[number]
+                if team["nbytes"] and is_over(team):
+                    with self.slabs(number, int(team["nbytes"])) as memory:
+                        memory.madvise(mmap.MADV_REMOVE)
+                    team["nbytes"] = 0
 
-def _received(descriptor: Any) -> Board:
-    return Board(descriptor.detach())
+
+def is_over(team: Any) -> bool:
+    """Whether all workers of a team have ended; of those that never came, nobody knows."""
+    workers = team["workers"][: int(team["n_workers"])]
+    there = workers[workers["pid"] > 0]
+    if not all(worker["done"] or is_gone(worker) for worker in there):
+        return False
+    return len(there) == len(workers) or not any(_lives(int(worker["pid"])) for worker in there)
+
+
+def is_gone(worker: Any) -> bool:
+    """Whether a worker came and ended before its part was done."""
+    return bool(worker["pid"]) and not worker["done"] and (bool(worker["left"]) or not _lives(int(worker["pid"])))
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    return False
+
+
+def _new(name: str) -> int:
+    return os.memfd_create(name, os.MFD_CLOEXEC)
+
+
+def _received(descriptor: Any, lock: Any) -> Board:
+    return Board((descriptor.detach(), lock.detach()))

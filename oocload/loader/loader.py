@@ -531,8 +531,15 @@ class Loader(BatchSource):
         """Stop what runs, close files and let go of memory; a second call does nothing."""
         with self._lock:
             self._closed = True
+            if self.board is not None:
+                self.board.tidy()
             self._access = self._planned = None
             self._finalizer()
+
+    def rest(self) -> None:
+        """Let go of memory that is made again when it is needed: slabs and scratch that nobody uses."""
+        if self._runtime.pid == os.getpid():
+            self._runtime.rest()
 
     def __getstate__(self) -> dict[str, Any]:
         self._follow()

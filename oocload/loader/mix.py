@@ -397,6 +397,11 @@ class Mix(BatchSource):
         self.__init__(state["loaders"], *state["given"])  # type: ignore[misc]
         self._epoch, self._batch, self._begun = state["position"]
 
+    def rest(self) -> None:
+        """Let go of memory that is made again when it is needed."""
+        for loader in self._loaders:
+            loader.rest()
+
     def close(self) -> None:
         """Close all loaders; a second call does nothing."""
         with self._lock:

@@ -50,7 +50,6 @@ from oocload.units import counted, format_bytes
 _UNSHUFFLED_WINDOW_NBYTES = 32 * 2**20
 _WARN_AMPLIFICATION = 1.2
 _INDEX_NBYTES = 8  # where a row goes
-_BATCHES_OF_WORKER = 4  # one being made, two that a DataLoader asks for ahead (prefetch_factor), one that it hands on
 _BLOCK_NBYTES = 3 * 8  # where it begins and ends, and how many of its rows are taken
 
 
@@ -127,11 +126,11 @@ class Runtime:
         """Size of a slab."""
         return self._slabs.slab_nbytes
 
-    def slots_of_team(self, n_workers: int) -> int:
+    def slots_of_team(self, n_workers: int, n_ahead: int) -> int:
         """Return how many slabs some processes share that read together under this loader's one ceiling.
 
-        Beside them each holds what one reads with, a copy of what a slab leaves over, and as many batches as a
-        ``DataLoader`` keeps on their way from it.
+        Beside them each holds what one reads with, a copy of what a slab leaves over, a batch that it makes, one that
+        it hands on, and those asked for ahead.
 
         Raises
         ------
@@ -141,7 +140,7 @@ class Runtime:
         """
         o, r, fitted = self.options, self._resources, self.fit
         each = self._held_nbytes + r.permuting_nbytes + o.most_read * _INDEX_NBYTES * o.indexed
-        each += (_BATCHES_OF_WORKER + o.leaves_over) * self.copies.batch_nbytes
+        each += (2 + n_ahead + o.leaves_over) * self.copies.batch_nbytes
         beside = self._held_nbytes + n_workers * each + max(n_workers, fitted.n_threads) * r.scratch_nbytes
         least = 1 + o.dealt
         room = (self.budget.ceiling - beside) // self.slab_nbytes

@@ -49,6 +49,7 @@ class BatchSource(ABC):
         self.pass_lengths: dict[tuple[int, int], int] = {}  # where a framework's pass begins → batches, if not all
         self.handed: Handed | None = None
         self.board: Board | None = None  # where worker processes of a framework write how far they are
+        self._followed = 0  # the pass of theirs that this followed last
         self.renew_locks()
 
     def renew_locks(self) -> None:
@@ -215,11 +216,13 @@ class BatchSource(ABC):
             self._epoch, self._batch = self._normalised(epoch, batch)
             self._begun = False
             self._turn += 1
+            self._report()
 
     def stand_at(self, epoch: int, batch: int, begun: bool) -> None:
         """Correct the position of the iteration under way; ``begun`` says whether it has delivered anything."""
         with self._lock:
             self._epoch, self._batch, self._begun = epoch, batch, begun
+            self._report()
 
     def _normalised(self, epoch: int, batch: int) -> tuple[int, int]:
         """Return a position; the end of an epoch is the start of the next."""
@@ -233,19 +236,40 @@ class BatchSource(ABC):
                 self._epoch, self._batch = self._epoch + 1, 0
             self._begun = True
             self._turn += 1
+            if self.board is not None:
+                self.board.tidy()
+            self._report()
             return self._epoch, self._batch, self._turn
 
+    def attach(self, board: Board) -> None:
+        """Share where this stands with worker processes, if it is not shared yet."""
+        if self.board is None:
+            self.board = board
+            self._report()
+
     def _follow(self) -> None:
-        """Stand where worker processes are, if they have moved on from here."""
+        """Stand where the consumer of worker processes' batches does, if they set out after this moved last."""
+        if self.board is None or self.board.owner != os.getpid():
+            return
+        found = self.board.given()
+        if found is None:
+            return
+        if found.of_pass != self._followed:
+            self._followed = found.of_pass
+            self._turn += 1
+        self._epoch, self._batch, self._begun = found.epoch, found.batch, found.begun
+
+    def _report(self) -> None:
+        """Let worker processes know where this stands."""
         if self.board is not None and self.board.owner == os.getpid():
-            found = self.board.position(self._turn)
-            if found is not None:
-                self._epoch, self._batch, self._begun = found
+            self.board.own(self._epoch, self._batch, self._begun)
 
     def _note(self, turn: int, epoch: int, batch: int) -> None:
         """Remember the position after a delivered batch, unless another iteration has begun meanwhile."""
         if turn == self._turn:
-            self._epoch, self._batch = epoch, batch
+            moved, self._epoch, self._batch = epoch != self._epoch, epoch, batch
+            if moved:
+                self._report()
 
     def _finish(self, turn: int, epoch: int) -> None:
         """Note that an epoch was delivered to its end."""
@@ -388,6 +412,10 @@ class BatchSource(ABC):
         return to_jax(self, device, sharding, floats, ahead)
 
     # Life cycle
+
+    @abstractmethod
+    def rest(self) -> None:
+        """Let go of memory that is made again when it is needed."""
 
     @abstractmethod
     def close(self) -> None:

@@ -16,13 +16,11 @@ import os
 import pickle
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
 from oocload.errors import ClosedError, InvalidArgumentError
-from oocload.loader.board import ERROR_NBYTES, MOST_WORKERS, N_TEAMS, Board
+from oocload.loader.board import ERROR_NBYTES, MOST_WORKERS, N_TEAMS, Board, is_gone, is_over
 
 _POLL_S = (0.0001, 0.002)
 MEETING_S = 120.0  # a spawned process imports a framework or two first
@@ -58,27 +56,24 @@ class Team:
     def join(
         cls,
         board: Board,
-        seed: int,
+        token: int,
         worker: int,
         n_workers: int,
-        turn: int,
-        begin: Callable[[], tuple[int, int]],
+        n_batches: int,
         own: tuple[int, int] | None = None,
     ) -> Team:
-        """Join the workers of the same pass, or be the first of them.
+        """Join the workers of the same pass, or be the first of them, with whom it begins.
 
         Parameters
         ----------
         board
             Shared.
-        seed
-            The same for all workers of a pass. A later pass may have it too: whoever is there already is of another.
+        token
+            Of who asks the workers; one that asks again has the same, in passes one after the other.
         worker, n_workers
             Which one this is.
-        turn
-            Of the loader that this worker has a copy of.
-        begin
-            Returns (epoch, batch) where the pass begins; called for the first worker, with which it has begun.
+        n_batches
+            Of an epoch.
         own
             (epoch, batch) of this worker's first batch, where it has a state of its own.
 
@@ -86,16 +81,21 @@ class Team:
         if n_workers > MOST_WORKERS:
             raise InvalidArgumentError(f"num_workers of a DataLoader must be at most {MOST_WORKERS}, got {n_workers}")
         with board.locked():
-            number = _waiting_for(board, seed, worker, n_workers)
+            number = _waiting_for(board, token, worker, n_workers)
             if number is None:
-                epoch, batch = own or begin()
-                number = _found(board, seed, n_workers, epoch, batch)
-                board.put(turn, epoch, batch, begun=True)
+                epoch, batch = own or board.place.following
+                number = _found(board, token, n_workers, epoch, batch)
+                board.teams[number]["of_pass"] = board.begin(token, epoch, batch, n_batches)
             team = board.teams[number]
             mine = team["workers"][worker]
             mine["epoch"], mine["first"] = own or (team["epoch"], team["batch"] + worker)
             mine["pid"] = os.getpid()
         return cls(board, number, worker, n_workers)
+
+    @property
+    def of_pass(self) -> int:
+        """Number of the pass."""
+        return int(self._team["of_pass"])
 
     @property
     def epoch(self) -> int:
@@ -132,6 +132,7 @@ class Team:
             )
         first = self._workers["first"]
         self._taking = np.flatnonzero(first < n_batches)
+        self.board.start_at(self.of_pass, int(first.min()))
         return int(first.min())
 
     @property
@@ -143,12 +144,11 @@ class Team:
         """Note that this worker has done its part; return whether it is the last."""
         with self.board.locked():
             self._workers["done"][self.worker] = 1
-            return bool(self._workers["done"].all())
-
-    @property
-    def all_done(self) -> bool:
-        """Whether all workers have finished."""
-        return bool(self._workers["done"].all())
+            last = bool(self._workers["done"].all())
+            if last:
+                self.board.end(self.of_pass)
+                self._team["nbytes"] = 0
+        return last
 
     def leave(self) -> None:
         """Note that this worker ends, if it has not finished: the others need not wait for it."""
@@ -158,6 +158,7 @@ class Team:
 
     def memory(self, nbytes: int) -> mmap.mmap:
         """Return the memory that the slabs lie in."""
+        self._team["nbytes"] = nbytes
         return self.board.slabs(self.number, nbytes)
 
     def fill(self, slab: int, n_slots: int) -> None:
@@ -219,7 +220,7 @@ class Team:
         if os.getppid() != self._parent:
             raise ClosedError("the process that started the workers must live on, and it has ended")
         for worker in self._taking.tolist():
-            if _gone(self._workers[worker]):
+            if is_gone(self._workers[worker]):
                 if self._team["failed"]:
                     raise self._error()
                 raise ClosedError(f"workers of a DataLoader must live on while one of them reads; {worker} ended")
@@ -246,49 +247,26 @@ class Team:
             pause = min(2 * pause, most)
 
 
-def _waiting_for(board: Board, seed: int, worker: int, n_workers: int) -> int | None:
-    """Return the number of a team that this worker belongs to and has not joined."""
+def _waiting_for(board: Board, token: int, worker: int, n_workers: int) -> int | None:
+    """Return the number of a team that this worker belongs to and has not joined; its others may be gone already."""
     for number in range(N_TEAMS):
         team = board.teams[number]
-        workers = team["workers"][:n_workers]
-        if not team["used"] or team["seed"] != seed or team["n_workers"] != n_workers or workers["pid"][worker]:
-            continue
-        if not any(map(_gone, workers)):
+        same = team["used"] and team["token"] == token and team["n_workers"] == n_workers
+        if same and not team["workers"]["pid"][worker]:
             return number
     return None
 
 
-def _found(board: Board, seed: int, n_workers: int, epoch: int, batch: int) -> int:
+def _found(board: Board, token: int, n_workers: int, epoch: int, batch: int) -> int:
     """Clear a place for a new team."""
     for number in range(N_TEAMS):
-        if not board.teams[number]["used"] or _is_over(board.teams[number]):
+        if not board.teams[number]["used"] or is_over(board.teams[number]):
             break
     else:
         raise InvalidArgumentError(f"at most {N_TEAMS} DataLoaders with workers must iterate over one loader at once")
     team = board.teams[number]
     for name in ("workers", "filled", "released", "failed"):
         team[name] = 0
-    team["used"], team["seed"], team["n_workers"] = 1, seed, n_workers
+    team["used"], team["token"], team["n_workers"] = 1, token, n_workers
     team["epoch"], team["batch"] = epoch, batch
     return number
-
-
-def _is_over(team: Any) -> bool:
-    """Whether all workers of a team have ended; of those that never came, nobody knows."""
-    workers = team["workers"][: int(team["n_workers"])]
-    there = workers[workers["pid"] > 0]
-    if not all(worker["done"] or _gone(worker) for worker in there):
-        return False
-    return len(there) == len(workers) or not any(_lives(int(worker["pid"])) for worker in there)
-
-
-def _gone(worker: Any) -> bool:
-    """Whether a worker came and ended before its part was done."""
-    return bool(worker["pid"]) and not worker["done"] and (bool(worker["left"]) or not _lives(int(worker["pid"])))
-
-
-def _lives(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
-    with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    return False
