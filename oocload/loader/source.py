@@ -372,8 +372,8 @@ class BatchSource(ABC):
         `state_dict` counts a batch when it is given, not when it is put on the device ahead. An error that is met
         ahead is raised after the batches before it.
 
-        Arrays may be kept. On JAX's CPU backend they look at one slab at a time, which is used again when nobody
-        does, and are copies beyond that, in memory of JAX's own, as on other devices. What a transform returns is
+        Arrays may be kept. On JAX's CPU backend they look at slabs that the loader can spare, which are used again when
+        nobody does, and are copies beyond those, in memory of JAX's own, as on other devices. What a transform returns is
         copied. Iterators are not thread-safe; read `state_dict` in the thread that iterates.
 
         Parameters

@@ -11,6 +11,7 @@ So each block is decoded once, the batches are those of one loader, and who asks
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import pickle
@@ -22,7 +23,10 @@ import numpy as np
 from oocload.errors import ClosedError, InvalidArgumentError
 from oocload.loader.board import ERROR_NBYTES, MOST_WORKERS, N_TEAMS, Board, is_gone, is_over
 
+_log = logging.getLogger(__name__)
+
 _POLL_S = (0.0001, 0.002)
+_TELL_AFTER_S = 10.0
 MEETING_S = 120.0  # a spawned process imports a framework or two first
 _LOOK_S = 0.05  # how often to see whether the others are alive
 
@@ -118,10 +122,11 @@ class Team:
             If they come with states of different epochs.
 
         """
-        patience_s = time.monotonic() + MEETING_S
-        self._wait(lambda: bool(self._workers["pid"].all()) or time.monotonic() > patience_s)
-        missing = np.flatnonzero(self._workers["pid"] == 0).tolist()
-        if missing:
+        self._wait_for_all(_TELL_AFTER_S)
+        if missing := self._missing:
+            _log.warning("waiting for workers %s of a DataLoader to begin; does worker_init_fn fail there?", missing)
+            self._wait_for_all(MEETING_S - _TELL_AFTER_S)
+        if missing := self._missing:
             raise ClosedError(
                 f"all workers of a DataLoader must begin, and {missing} did not within {MEETING_S:.0f} s; see whether "
                 "worker_init_fn fails there, or use num_workers=0"
@@ -134,6 +139,14 @@ class Team:
         self._taking = np.flatnonzero(first < n_batches)
         self.board.start_at(self.of_pass, int(first.min()))
         return int(first.min())
+
+    @property
+    def _missing(self) -> list[int]:
+        return [int(worker) for worker in np.flatnonzero(self._workers["pid"] == 0)]
+
+    def _wait_for_all(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        self._wait(lambda: not self._missing or time.monotonic() > until)
 
     @property
     def share(self) -> tuple[int, int]:

@@ -1,9 +1,11 @@
 """The worker processes of a DataLoader: the loader's order, each block read once, one ceiling for all."""
 
 import gc
+import itertools
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -243,11 +245,95 @@ def test_workers_of_the_same_seed(path: Path) -> None:
         assert_same(expected[: 3 * N_BATCHES] + expected[4 * N_BATCHES :], got)
 
 
+@pytest.mark.parametrize(("n_workers", "prefetch_factor"), [(1, 5), (2, 1), (2, 4), (3, 2)])
+def test_the_position_is_the_models_whatever_workers_have_made(
+    path: Path, n_workers: int, prefetch_factor: int
+) -> None:
+    plain, loader = pair(path)
+    with plain, loader:
+        for number, _ in enumerate(over(loader, n_workers, prefetch_factor=prefetch_factor)):
+            state = loader.state_dict()
+            assert (state["epoch"], state["batch"]) == divmod(number + 1, N_BATCHES)
+        assert loader.epoch == 1
+        expected, got = stream(plain, 4), []
+        for stop in (1, 20, N_BATCHES - 2, N_BATCHES):  # left early there, and gone on with
+            loader.load_state_dict(loader.state_dict(epoch=0, batch=0))
+            batches = over(loader, n_workers, prefetch_factor=prefetch_factor)
+            got = taken(itertools.islice(batches, stop))
+            loader.load_state_dict(loader.state_dict())
+            got += taken(batches)
+            assert_same(expected[: N_BATCHES * (1 + (stop == N_BATCHES))], got)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_persistent_workers_go_where_the_loader_is(path: Path, method: str) -> None:
+    plain, loader = pair(path)
+    with plain, loader:
+        expected = stream(plain, 4)
+        epochs = [expected[n * N_BATCHES : (n + 1) * N_BATCHES] for n in range(4)]
+        start = loader.state_dict()
+        batches = over(loader, 2, persistent_workers=True, multiprocessing_context=method)
+        assert_same(epochs[0], taken(batches))
+        loader.load_state_dict(start)
+        assert_same(epochs[0], taken(batches))
+        assert_same(epochs[1], stream(loader, 1))
+        for number, _ in enumerate(batches):
+            if number == 9:
+                break
+        assert (loader.state_dict()["epoch"], loader.state_dict()["batch"]) == (2, 10)
+        assert_same(epochs[3], taken(batches))
+        assert loader.epoch == 4
+
+
+def test_an_older_pass_does_not_move_the_position(path: Path) -> None:
+    plain, loader = pair(path)
+    with plain, loader:
+        batches = over(loader, 2)
+        old = iter(batches)
+        next(old)
+        assert len(list(batches)) == N_BATCHES
+        assert loader.epoch == 2
+        next(old)
+        assert (loader.epoch, loader.state_dict()["batch"]) == (2, 0)
+        loader.load_state_dict(loader.state_dict(epoch=5, batch=3))
+        next(old)
+        assert (loader.epoch, loader.state_dict()["batch"]) == (5, 3)
+        del old
+
+
+def test_a_pass_that_is_dropped_at_once_takes_one_epoch(path: Path) -> None:
+    plain, loader = pair(path)
+    with plain, loader:
+        expected = stream(plain, 12)
+        for epoch in range(0, 12, 2):
+            dropped = iter(over(loader, 3))
+            while not loader.board.place.of_pass or loader.epoch != epoch:
+                pass  # until the first of its workers has begun
+            del dropped
+            assert_same(expected[(epoch + 1) * N_BATCHES : (epoch + 2) * N_BATCHES], taken(over(loader, 3)))
+
+
+def test_what_a_broken_pass_held_is_given_back(path: Path) -> None:
+    _, loader = pair(path)
+    with loader:
+        for _ in over(loader, 2):
+            break
+        held = os.fstat(loader.board._descriptor).st_blocks
+        for _ in loader:
+            break
+        assert os.fstat(loader.board._descriptor).st_blocks < held
+
+
 def test_two_at_once(path: Path) -> None:
     plain, loader = pair(path)
     with plain, loader:
         dataset = loader.to_torch()
-        one, other = (iter(DataLoader(dataset, batch_size=None, num_workers=2)) for _ in "ab")
+        passes = []
+        for pause_s in (0.0, 0.1):  # the workers of one start among those of the other
+            torch.manual_seed(0)
+            options = {"worker_init_fn": lambda worker, pause_s=pause_s: time.sleep(worker * (0.2 - pause_s))}
+            passes.append(iter(DataLoader(dataset, batch_size=None, num_workers=2, **options)))
+        one, other = passes
         pairs = list(zip(one, other, strict=True))
         epochs = [stream(plain, 1) for _ in range(2)]
         got = [taken(half) for half in zip(*pairs, strict=True)]
@@ -328,6 +414,7 @@ def test_a_worker_that_is_killed(path: Path, at: int) -> None:
 
 def test_a_worker_that_never_begins(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oocload.loader.team.MEETING_S", 0.3)
+    monkeypatch.setattr("oocload.loader.team._TELL_AFTER_S", 0.1)
 
     def init(worker: int) -> None:
         if worker == 1:
