@@ -373,8 +373,8 @@ class BatchSource(ABC):
         ahead is raised after the batches before it.
 
         Arrays may be kept. On JAX's CPU backend they look at slabs that the loader can spare, which are used again when
-        nobody does, and are copies beyond those, in memory of JAX's own, as on other devices. What a transform returns is
-        copied. Iterators are not thread-safe; read `state_dict` in the thread that iterates.
+        nobody does, and are copies beyond those, in memory of JAX's own, as on other devices. What a transform returns
+        is copied. Iterators are not thread-safe; read `state_dict` in the thread that iterates.
 
         Parameters
         ----------
