@@ -41,6 +41,11 @@ class Count:
         iterator._next_data = counted
 
     @property
+    def ended(self) -> bool:
+        """Whether the iterator is gone."""
+        return self._iterator() is None
+
+    @property
     def n_given(self) -> int:
         """Batches given; of an iterator that is used again, in its present pass."""
         iterator = self._iterator()

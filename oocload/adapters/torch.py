@@ -82,7 +82,9 @@ class TorchDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]
                 f"device must be left out where a DataLoader has workers, got {str(self.device)!r}; use num_workers=0, "
                 "which reads in threads, or move batches to the device where they arrive"
             )
-        return self._workers.batches(worker.id, worker.num_workers, worker.seed, self._on_device)
+        return self._workers.batches(
+            worker.id, worker.num_workers, worker.seed, self._on_device if self._floats else None
+        )
 
     def _batches(self) -> Iterator[Batch]:
         if self.device.type == "cpu":

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from oocload.adapters.delivered import setting_out, token_of_fork, watch_forks
+from oocload.adapters.sent import Sender, know
 from oocload.adapters.tensors import as_tensors, shared_copies
 from oocload.errors import StateError
 from oocload.loader.batch import Batch
 from oocload.loader.board import Board
 from oocload.loader.loader import Loader
 from oocload.loader.team import Team
+from oocload.loader.together import N_AHEAD
 from oocload.loader.transform import apply
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Workers:
         self._token = 0  # of who started this process, where it was spawned
         self._loaded: tuple[int, int] | None = None  # (epoch, number) of the batch that the next pass begins with
         self._own: tuple[int, int] | None = None  # of this worker's next batch
+        know(self._board)
         watch_forks()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -57,9 +60,12 @@ class Workers:
     def set_out(self, n_ahead: int) -> None:
         """Make room for workers that are about to start, of which each is asked for so many batches ahead."""
         self._board.n_ahead = n_ahead
+        self._board.forget_lost()
         self._loader.rest()
 
-    def batches(self, worker: int, n_workers: int, seed: int, finish: Callable[[Batch], Batch]) -> Iterator[Batch]:
+    def batches(
+        self, worker: int, n_workers: int, seed: int, finish: Callable[[Batch], Batch] | None
+    ) -> Iterator[Batch]:
         """Return one worker's batches of a pass; it joins the others at once.
 
         Parameters
@@ -67,7 +73,7 @@ class Workers:
         worker, n_workers, seed
             As ``torch.utils.data.get_worker_info`` says.
         finish
-            Called with each batch of tensors; what it returns is delivered.
+            Called with each batch of tensors; what it returns is delivered. None for nothing.
 
         """
         loader = self._loader
@@ -77,14 +83,18 @@ class Workers:
         own, self._loaded = self._loaded, None
         team = Team.join(self._board, token, worker, n_workers, len(loader), own)
         self._own = team.epoch, team.first
-        return self._together(loader, team, finish)
+        return self._together(loader, team, token, finish)
 
-    def _together(self, loader: Loader, team: Team, finish: Callable[[Batch], Batch]) -> Iterator[Batch]:
+    def _together(
+        self, loader: Loader, team: Team, token: int, finish: Callable[[Batch], Batch] | None
+    ) -> Iterator[Batch]:
         epoch = team.epoch
+        n_batches = team.n_workers * (2 + (self._board.n_ahead or N_AHEAD))
+        sender = Sender(self._board, token, loader.fields, loader.batch_size, n_batches)
 
         def copied(arrays: Mapping[str, NDArray[Any]], number: int) -> Batch:
             if loader.transform is None:
-                return loader.form.build(shared_copies(arrays).__getitem__)
+                return loader.form.build((sender.copies if finish is None else shared_copies)(arrays).__getitem__)
             batch = loader.form.build({name: array.copy() for name, array in arrays.items()}.__getitem__)
             return as_tensors(apply(loader.transform, batch, loader.rows_of(number), epoch, number))
 
@@ -92,7 +102,7 @@ class Workers:
             for number, batch in batches:
                 self._own = epoch, number + team.n_workers
                 self._board.advance(team.of_pass, number + 1)
-                yield finish(batch)
+                yield batch if finish is None else finish(batch)
                 del batch
 
     # State, in a worker
@@ -110,7 +120,7 @@ class Workers:
         stand = self._loader.stand()
         self._loaded = (stand.epoch, stand.batch + worker) if own is None else (int(own[0]), int(own[1]))
 
-    def _alone(self, token: int, finish: Callable[[Batch], Batch]) -> Iterator[Batch]:
+    def _alone(self, token: int, finish: Callable[[Batch], Batch] | None) -> Iterator[Batch]:
         """Yield all batches: what is read cannot be shared, or is a mix of several loaders."""
         loader = self._loader
         epoch, number = self._loaded or self._board.place.following
@@ -121,7 +131,7 @@ class Workers:
             number += 1
             self._own = epoch, number
             self._board.advance(of_pass, number)
-            yield finish(as_tensors(batch))
+            yield as_tensors(batch) if finish is None else finish(as_tensors(batch))
             del batch
         self._board.end(of_pass)
 

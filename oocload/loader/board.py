@@ -7,6 +7,7 @@ last of them, however they end. Numbers on it are aligned words, each written by
 from __future__ import annotations
 
 import fcntl
+import itertools
 import mmap
 import os
 import threading
@@ -22,12 +23,13 @@ from oocload.forks import renew_in_child
 N_TEAMS = 8  # that may be at work at once, each with an area of its own
 MOST_WORKERS = 512
 MOST_SLOTS = 16
+MOST_BUFFERS = 4096
 ERROR_NBYTES = 2**16
 _AREA_NBYTES = 2**42  # of addresses, not of memory: the file has holes where nothing was written
 
 _HEADER = np.dtype(
     [(name, "i8") for name in ("writes", "passes", "of_pass", "token", "epoch", "start", "batch", "begun", "n_batches")]
-    + [("n_ahead", "i8")]
+    + [("n_ahead", "i8"), ("identity", "i8")]
 )
 WORKER = np.dtype([("pid", "i8"), ("epoch", "i8"), ("first", "i8"), ("left", "i8"), ("done", "i8")])
 TEAM = np.dtype(
@@ -47,7 +49,8 @@ TEAM = np.dtype(
         ("error", "u1", ERROR_NBYTES),
     ]
 )
-_LAYOUT = np.dtype([("header", _HEADER), ("teams", TEAM, N_TEAMS)])
+BUFFER = np.dtype([("n_tensors", "i8"), ("token", "i8")])
+_LAYOUT = np.dtype([("header", _HEADER), ("teams", TEAM, N_TEAMS), ("buffers", BUFFER, MOST_BUFFERS)])
 _CONTROL_NBYTES = -(-_LAYOUT.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
@@ -57,6 +60,11 @@ class Counted(Protocol):
     @property
     def n_given(self) -> int:
         """Batches given."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing that is on its way will be given any more."""
         ...
 
 
@@ -100,13 +108,18 @@ class Board:
         self._descriptor, self._lock_descriptor = descriptors
         self._control = mmap.mmap(self._descriptor, _CONTROL_NBYTES)
         whole = np.frombuffer(self._control, _LAYOUT, 1)
-        self._header, self.teams = whole["header"][0], whole["teams"][0]
+        self._header, self.teams, self._buffers = whole["header"][0], whole["teams"][0], whole["buffers"][0]
+        if self.owner is not None:
+            self._header["identity"] = os.getpid() * 2**32 + next(_identities)
+        self._held: dict[int, int] = {}  # buffer → tensors of it that are alive in the owner's process
+        self._mapped: dict[int, mmap.mmap] = {}
         self.renew_locks()
 
     def renew_locks(self) -> None:
         """Make the lock among this process' threads, or replace it in a forked child."""
         self._threads = threading.RLock()
         self._n_locked = 0
+        self._holding = threading.RLock()  # what is finalized may come here in the middle of it
         renew_in_child(self)
 
     def __del__(self) -> None:
@@ -216,9 +229,57 @@ class Board:
                 os.ftruncate(self._descriptor, start + nbytes)
         return mmap.mmap(self._descriptor, nbytes, offset=start)
 
-    def tidy(self) -> None:
-        """Give the memory of teams back to the system that ended before their pass did."""
+    # Buffers for batches on their way to the owner
+
+    @property
+    def identity(self) -> int:
+        """A number that no other board has."""
+        return int(self._header["identity"])
+
+    def buffers(self, nbytes: int) -> mmap.mmap:
+        """Return the memory of the buffers."""
+        if nbytes not in self._mapped:
+            self._mapped[nbytes] = self.slabs(N_TEAMS, nbytes)
+        return self._mapped[nbytes]
+
+    def take_buffer(self, token: int, n_buffers: int, n_tensors: int) -> int | None:
+        """Return the number of a free buffer among the first, for so many tensors; None where all are busy."""
         with self.locked():
+            free = np.flatnonzero(self._buffers["n_tensors"][:n_buffers] == 0)
+            if not len(free):
+                return None
+            index = int(free[0])
+            self._buffers["token"][index], self._buffers["n_tensors"][index] = token, n_tensors
+            return index
+
+    def hold_buffer(self, index: int) -> None:
+        """Note that the owner has a tensor of a buffer."""
+        with self._holding:
+            self._held[index] = self._held.get(index, 0) + 1
+
+    def release_buffer(self, index: int) -> None:
+        """Note that the owner has one tensor less of a buffer."""
+        if self.owner != os.getpid():
+            return  # a forked child, which has the owner's tensors too
+        with self._holding:
+            self._held[index] -= 1
+            self._buffers["n_tensors"][index] -= 1
+
+    def forget_lost(self) -> None:
+        """Free the buffers of batches that were on their way to an iterator that is gone."""
+        with self.locked(), self._holding:
+            for index in np.flatnonzero(self._buffers["n_tensors"]).tolist():
+                count = self.counts.get(int(self._buffers["token"][index]))
+                if count is not None and count.ended:
+                    self._buffers["n_tensors"][index] = self._held.get(index, 0)
+
+    def tidy(self) -> None:
+        """Give the memory of teams back to the system that ended before their pass did, and that of free buffers."""
+        self.forget_lost()
+        with self.locked():
+            if not self._buffers["n_tensors"].any():
+                for memory in self._mapped.values():
+                    memory.madvise(mmap.MADV_REMOVE)
             for number in range(N_TEAMS):
                 team = self.teams[number]
                 if team["nbytes"] and is_over(team):
@@ -246,6 +307,9 @@ def _lives(pid: int) -> bool:
     with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
         return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     return False
+
+
+_identities = itertools.count(1)
 
 
 def _new(name: str) -> int:

@@ -200,6 +200,53 @@ def test_batches_may_be_kept(path: Path) -> None:
         assert_same(stream(plain, 1), taken(kept))
 
 
+def busy(loader: oocload.Loader) -> int:
+    """Return how many buffers hold a batch that is on its way or alive."""
+    return int(np.count_nonzero(loader.board._buffers["n_tensors"]))
+
+
+def test_batches_come_in_buffers_that_are_used_again(path: Path) -> None:
+    _, loader = pair(path)
+    with loader:
+        seen: set[int] = set()
+        for _ in range(3):
+            for x, _ in over(loader, 2):
+                assert type(x) is torch.Tensor
+                seen.add(x.data_ptr())
+        del x
+        assert len(seen) <= 2 * (2 + 2)  # workers, batches asked for ahead
+        assert busy(loader) == 0
+
+
+def test_kept_batches_stay_as_they_are_over_passes_and_dropped_iterators(path: Path) -> None:
+    """Kept at random, for a while each, from two passes at once of which one is left early."""
+    plain, loader = pair(path)
+    random = np.random.default_rng(0)
+    with plain, loader:
+        whole: dict[bytes, bytes] = {y.tobytes(): x.tobytes() for x, y in stream(plain, 9)}
+        kept: list[Any] = []
+        for n_workers in (2, 1, 3):
+            dataset = loader.to_torch()
+            one, other = (iter(DataLoader(dataset, batch_size=None, num_workers=n_workers)) for _ in "ab")
+            for (x, y), (x2, _) in zip(one, other, strict=False):
+                kept += [(x, y)] if random.random() < 0.2 else []
+                kept += [(x2, None)] if random.random() < 0.05 else []
+                while len(kept) > 12:
+                    del kept[random.integers(len(kept))]
+                for held, numbers in kept:
+                    if numbers is not None:
+                        assert whole[numbers.numpy().tobytes()] == held.numpy().tobytes()
+                if random.random() < 0.02:
+                    break
+            del one, other
+        del x, y, x2, held, numbers
+        assert 0 < busy(loader)
+        kept.clear()
+        for _ in loader:  # where this process reads, what was on its way to iterators that are gone is forgotten
+            break
+        assert busy(loader) == 0
+
+
 # Positions
 
 
