@@ -19,7 +19,6 @@ from oocload.loader.batch import Batch
 from oocload.loader.board import Board
 from oocload.loader.loader import Loader
 from oocload.loader.team import Team
-from oocload.loader.together import N_AHEAD
 from oocload.loader.transform import apply
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class Workers:
         self, loader: Loader, team: Team, token: int, finish: Callable[[Batch], Batch] | None
     ) -> Iterator[Batch]:
         epoch = team.epoch
-        n_batches = team.n_workers * (2 + (self._board.n_ahead or N_AHEAD))
+        n_batches = team.n_workers * (2 + team.n_ahead)
         sender = Sender(self._board, token, loader.fields, loader.batch_size, n_batches)
 
         def copied(arrays: Mapping[str, NDArray[Any]], number: int) -> Batch:

@@ -25,6 +25,7 @@ MOST_WORKERS = 512
 MOST_SLOTS = 16
 MOST_BUFFERS = 4096
 ERROR_NBYTES = 2**16
+_TRIES = 100
 _AREA_NBYTES = 2**42  # of addresses, not of memory: the file has holes where nothing was written
 
 _HEADER = np.dtype(
@@ -43,6 +44,8 @@ TEAM = np.dtype(
         ("error_nbytes", "i8"),
         ("of_pass", "i8"),
         ("nbytes", "i8"),
+        ("n_ahead", "i8"),
+        ("n_slots", "i8"),
         ("workers", WORKER, MOST_WORKERS),
         ("filled", "i8", (MOST_SLOTS, MOST_WORKERS)),
         ("released", "i8", (MOST_SLOTS, MOST_WORKERS)),
@@ -151,12 +154,17 @@ class Board:
     @property
     def place(self) -> Place:
         """Where the epoch stands, by what was written last."""
-        while True:
+        for _ in range(_TRIES):
             before = int(self._header["writes"])
-            found = [int(self._header[name]) for name in Place._fields]
+            found = self._read_place()
             if before % 2 == 0 and before == self._header["writes"]:
-                of_pass, token, epoch, start, batch, begun, n_batches = found
-                return Place(of_pass, token, epoch, start, batch, bool(begun), n_batches)
+                return found
+        with self.locked():  # someone writes again and again, or ended in the middle of it
+            return self._read_place()
+
+    def _read_place(self) -> Place:
+        of_pass, token, epoch, start, batch, begun, n_batches = (int(self._header[name]) for name in Place._fields)
+        return Place(of_pass, token, epoch, start, batch, bool(begun), n_batches)
 
     def given(self) -> Place | None:
         """Where the consumer of the workers' batches stands; None where the owner's loader moved last."""
@@ -205,7 +213,7 @@ class Board:
 
     def _write(self, **values: int) -> None:
         h = self._header
-        h["writes"] += 1  # odd while it is not whole
+        h["writes"] |= 1  # odd while it is not whole; also where another ended in the middle of it
         for name, value in values.items():
             h[name] = value
         h["writes"] += 1
@@ -266,7 +274,9 @@ class Board:
             self._buffers["n_tensors"][index] -= 1
 
     def forget_lost(self) -> None:
-        """Free the buffers of batches that were on their way to an iterator that is gone."""
+        """Free the buffers of batches that were on their way to an iterator that is gone; for the owner."""
+        if self.owner != os.getpid():
+            return
         with self.locked(), self._holding:
             for index in np.flatnonzero(self._buffers["n_tensors"]).tolist():
                 count = self.counts.get(int(self._buffers["token"][index]))
@@ -274,7 +284,9 @@ class Board:
                     self._buffers["n_tensors"][index] = self._held.get(index, 0)
 
     def tidy(self) -> None:
-        """Give the memory of teams back to the system that ended before their pass did, and that of free buffers."""
+        """Give memory back to the system: of teams that ended before their pass did, of free buffers; for the owner."""
+        if self.owner != os.getpid():
+            return
         self.forget_lost()
         with self.locked():
             if not self._buffers["n_tensors"].any():

@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = (0.0001, 0.002)
 _TELL_AFTER_S = 10.0
+N_AHEAD = 2  # where a DataLoader does not say (prefetch_factor)
 MEETING_S = 120.0  # a spawned process imports a framework or two first
 _LOOK_S = 0.05  # how often to see whether the others are alive
 
@@ -90,6 +91,7 @@ class Team:
                 epoch, batch = own or board.place.following
                 number = _found(board, token, n_workers, epoch, batch)
                 board.teams[number]["of_pass"] = board.begin(token, epoch, batch, n_batches)
+                board.teams[number]["n_ahead"] = board.n_ahead or N_AHEAD
             team = board.teams[number]
             mine = team["workers"][worker]
             mine["epoch"], mine["first"] = own or (team["epoch"], team["batch"] + worker)
@@ -166,6 +168,18 @@ class Team:
     def leave(self) -> None:
         """Note that this worker ends, if it has not finished: the others need not wait for it."""
         self._workers["left"][self.worker] = 1
+
+    @property
+    def n_ahead(self) -> int:
+        """Batches that are asked of each worker ahead."""
+        return int(self._team["n_ahead"])
+
+    def agreed_slots(self, n_slots: int) -> int:
+        """Return how many slabs there is memory for: what the first worker says, which all must hold to."""
+        with self.board.locked():
+            if not self._team["n_slots"]:
+                self._team["n_slots"] = n_slots
+            return int(self._team["n_slots"])
 
     # Slabs, by their number in the pass
 
@@ -278,7 +292,7 @@ def _found(board: Board, token: int, n_workers: int, epoch: int, batch: int) -> 
     else:
         raise InvalidArgumentError(f"at most {N_TEAMS} DataLoaders with workers must iterate over one loader at once")
     team = board.teams[number]
-    for name in ("workers", "filled", "released", "failed"):
+    for name in ("workers", "filled", "released", "failed", "n_slots"):
         team[name] = 0
     team["used"], team["token"], team["n_workers"] = 1, token, n_workers
     team["epoch"], team["batch"] = epoch, batch

@@ -19,7 +19,6 @@ from oocload.loader.stats import Stats
 from oocload.loader.team import Team
 
 _POLL_S = 0.001
-N_AHEAD = 2  # batches that a DataLoader asks of each worker ahead, where it does not say (prefetch_factor)
 
 T = TypeVar("T")
 
@@ -99,7 +98,7 @@ def batches_of_worker(
     finished = False
     try:
         first = team.meet(n_batches)
-        n_slots = runtime.slots_of_team(team.n_workers, team.board.n_ahead or N_AHEAD)
+        n_slots = team.agreed_slots(runtime.slots_of_team(team.n_workers, team.n_ahead))
         pool = TeamPool(team, runtime.slab_nbytes, n_slots)
         if team.first < n_batches:
             part = Part(pool, team.share, max(1, runtime.fit.n_threads // team.n_workers))

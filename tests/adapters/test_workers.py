@@ -459,6 +459,27 @@ def test_a_worker_that_is_killed(path: Path, at: int) -> None:
         assert len(taken(over(again, 2))) == N_BATCHES
 
 
+def test_a_worker_that_ends_while_it_writes_where_it_is(path: Path) -> None:
+    _, loader = pair(path)
+    with loader:
+        loader.to_torch()
+        loader.board._header["writes"] |= 1  # and nothing after
+        assert loader.epoch == 0
+        assert len(taken(over(loader, 2))) == N_BATCHES
+        assert loader.epoch == 1
+        assert loader.board._header["writes"] % 2 == 0
+
+
+def test_workers_agree_on_the_memory_for_slabs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ``memory=`` the ceiling follows from what is free, which each process sees for itself."""
+    from oocload.loader.runtime import Runtime
+
+    monkeypatch.setattr(Runtime, "slots_of_team", lambda self, n_workers, n_ahead: 2 + get_worker_info().id)
+    plain, loader = pair(path)
+    with plain, loader:
+        assert_same(stream(plain, 2), taken(over(loader, 3)) + taken(over(loader, 2)))
+
+
 def test_a_worker_that_never_begins(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oocload.loader.team.MEETING_S", 0.3)
     monkeypatch.setattr("oocload.loader.team._TELL_AFTER_S", 0.1)
