@@ -451,8 +451,8 @@ def test_a_worker_that_is_killed(path: Path, at: int) -> None:
 
     loader = oocload.Loader(path, BATCH, shuffle=False, transform=transform)
     with loader:
-        with iterated(loader, 2) as batches:
-            with pytest.raises(RuntimeError, match="exited unexpectedly|killed by signal"):
+        with pytest.raises(RuntimeError, match="exited unexpectedly|killed by signal"):
+            with iterated(loader, 2) as batches:  # PyTorch may raise it once more while the others are joined
                 for _ in batches:
                     pass
     with oocload.Loader(path, BATCH, shuffle=False) as again:
