@@ -442,21 +442,16 @@ def test_a_transform_that_raises_comes_at_its_batch(path: Path, failing: int) ->
         assert got == failing
 
 
-@pytest.mark.parametrize("at", [0, 5])
+@pytest.mark.parametrize("at", [0, 5, 40])
 def test_a_worker_that_is_killed(path: Path, at: int) -> None:
-    def transform(batch: Any) -> Any:
-        if batch[1][0] == at * BATCH:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return batch
-
-    loader = oocload.Loader(path, BATCH, shuffle=False, transform=transform)
-    with loader:
+    plain, loader = pair(path)
+    with plain, loader:
         with pytest.raises(RuntimeError, match="exited unexpectedly|killed by signal"):
             with iterated(loader, 2) as batches:  # PyTorch may raise it once more while the others are joined
-                for _ in batches:
-                    pass
-    with oocload.Loader(path, BATCH, shuffle=False) as again:
-        assert len(taken(over(again, 2))) == N_BATCHES
+                for number, _ in enumerate(batches):
+                    if number == at:
+                        os.kill(batches._workers[1].pid, signal.SIGKILL)
+        assert_same(stream(plain, 2)[N_BATCHES:], taken(over(loader, 2)))
 
 
 def test_a_worker_that_ends_while_it_writes_where_it_is(path: Path) -> None:
