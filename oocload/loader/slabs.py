@@ -10,6 +10,7 @@ import mmap
 import os
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -45,7 +46,7 @@ Prepare = Callable[[int, int], Callable[[], None]]
 """Given a slab's address and bytes, does something for it, and returns what undoes that."""
 
 
-class Pool:
+class Pool(ABC):
     """Where a pipeline has its slabs from.
 
     Attributes
@@ -63,20 +64,23 @@ class Pool:
     poll_s: float | None = None
     apart = False
 
+    @abstractmethod
     def available(self) -> bool:
         """Whether a lease would succeed; call it under the condition."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lease(self, beyond: bool = False) -> NDArray[np.uint8]:
         """Return the root array of a slab; call it under the condition, when one is `available`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def filled(self, number: int, error: BaseException | None) -> None:
         """Note that what this process reads of the ``number``-th slab is there, or why it never will be."""
 
+    @abstractmethod
     def gather(self, number: int) -> None:
         """Wait for what others read of it."""
 
+    @abstractmethod
     def check(self) -> None:
         """Raise if others that are waited for have ended."""
 
@@ -140,6 +144,15 @@ class SlabPool(Pool):
         root = np.frombuffer(memory, np.uint8)
         weakref.finalize(root, self._take_back, memory, keep).atexit = False
         return root
+
+    def filled(self, number: int, error: BaseException | None) -> None:
+        """Do nothing: whoever asks for the slab sees it."""
+
+    def gather(self, number: int) -> None:
+        """Do nothing: nobody else reads."""
+
+    def check(self) -> None:
+        """Do nothing: nobody else is waited for."""
 
     def rest(self) -> None:
         """Let go of the free slabs; they are made again when they are needed."""

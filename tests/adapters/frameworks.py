@@ -28,6 +28,15 @@ def write(path: Path, labels: np.ndarray | None = None) -> Path:
     return path
 
 
+def damage(path: Path, chunk: int) -> None:
+    """Overwrite a chunk of ``x`` with zeros, which are no gzip stream."""
+    with h5py.File(path) as file:
+        where = file["x"].id.get_chunk_info(chunk)
+    data = bytearray(path.read_bytes())
+    data[where.byte_offset : where.byte_offset + where.size] = bytes(where.size)
+    path.write_bytes(data)
+
+
 def stream(loader: oocload.Loader, n_epochs: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the batches that the plain iterator gives."""
     return [(x.copy(), y.copy()) for _ in range(n_epochs) for x, y in loader]

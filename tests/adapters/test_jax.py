@@ -17,7 +17,7 @@ import oocload
 from oocload.adapters.floats import Floats
 from oocload.chunks.scratch import aligned_empty
 from oocload.errors import ChunkError, InvalidArgumentError, MissingPackageError
-from tests.adapters.frameworks import BATCH, N_BATCHES, N_ROWS, WINDOW, assert_same, stream, write
+from tests.adapters.frameworks import BATCH, N_BATCHES, N_ROWS, WINDOW, assert_same, damage, stream, write
 from tests.conftest import our_threads
 
 jax = pytest.importorskip("jax")
@@ -239,13 +239,7 @@ def test_an_error_met_ahead_comes_at_its_batch(path: Path, ahead: int) -> None:
 
 
 def test_damaged_chunk_is_named(path: Path) -> None:
-    import h5py
-
-    with h5py.File(path) as file:
-        at = file["x"].id.get_chunk_info(40).byte_offset
-    data = bytearray(path.read_bytes())
-    data[at] ^= 0xFF
-    path.write_bytes(data)
+    damage(path, 40)
     with (
         oocload.Loader(path, BATCH, shuffle=False) as plain,
         oocload.Loader(path, BATCH, shuffle=False) as loader,

@@ -20,6 +20,7 @@ from tests.adapters.frameworks import (
     N_ROWS,
     WINDOW,
     assert_same,
+    damage,
     every_row,
     fit,
     small_model,
@@ -400,11 +401,7 @@ def test_a_transform_that_changes_the_rows_is_named(path: Path) -> None:
 
 
 def test_a_damaged_chunk_is_named(path: Path) -> None:
-    with h5py.File(path) as file:
-        info = file["x"].id.get_chunk_info(40)
-    with open(path, "r+b") as raw:
-        raw.seek(info.byte_offset)
-        raw.write(b"\0" * info.size)
+    damage(path, 40)
     with oocload.Loader(path, BATCH, shuffle=False) as loader:
         with pytest.raises(Exception, match=r"k.h5, field 'x', chunk \(40, 0\): deflate cannot"):
             fit(small_model(), loader.to_keras())

@@ -13,6 +13,7 @@ from tests.adapters.frameworks import (
     N_ROWS,
     WINDOW,
     assert_same,
+    damage,
     every_row,
     fit,
     small_model,
@@ -152,13 +153,7 @@ def test_dtype_that_tensorflow_lacks(tmp_path: Path) -> None:
 
 
 def test_damaged_chunk_is_named(path: Path) -> None:
-    import h5py
-
-    with h5py.File(path) as file:
-        at = file["x"].id.get_chunk_info(40).byte_offset
-    data = bytearray(path.read_bytes())
-    data[at] ^= 0xFF
-    path.write_bytes(data)
+    damage(path, 40)
     with (
         oocload.Loader(path, BATCH, shuffle=False) as loader,
         pytest.raises((tf.errors.OpError, OocloadError), match=r"field 'x', chunk \(40, 0\): deflate cannot decode"),

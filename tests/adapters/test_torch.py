@@ -15,7 +15,7 @@ import pytest
 
 import oocload
 from oocload.errors import ChunkError, InvalidArgumentError, MissingPackageError, UnknownFieldError
-from tests.adapters.frameworks import BATCH, N_BATCHES, N_ROWS, WINDOW, assert_same, stream, write
+from tests.adapters.frameworks import BATCH, N_BATCHES, N_ROWS, WINDOW, assert_same, damage, stream, write
 from tests.conftest import our_threads
 
 torch = pytest.importorskip("torch")
@@ -302,11 +302,7 @@ def test_a_device_of_another_kind(path: Path) -> None:
 
 
 def test_a_damaged_chunk_is_named(path: Path) -> None:
-    with h5py.File(path) as file:
-        where = file["x"].id.get_chunk_info(40)
-    data = bytearray(path.read_bytes())
-    data[where.byte_offset : where.byte_offset + where.size] = bytes(where.size)
-    path.write_bytes(data)
+    damage(path, 40)
     with oocload.Loader(path, BATCH, shuffle=False) as loader:
         with pytest.raises(ChunkError, match=r"field 'x'.*chunk"):
             batches(loader.to_torch())

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import oocload
 from oocload.errors import ChunkError, InvalidArgumentError, MemoryCeilingError, StateError
 from oocload.loader import pipeline
-from tests.adapters.frameworks import BATCH, N_BATCHES, N_ROWS, WINDOW, assert_same, stream, write
+from tests.adapters.frameworks import BATCH, N_BATCHES, N_ROWS, WINDOW, assert_same, damage, stream, write
 
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, get_worker_info  # noqa: E402
@@ -398,14 +398,6 @@ def test_the_state_of_one_worker_is_not_that_of_the_dataset(path: Path) -> None:
 
 
 # What goes wrong
-
-
-def damage(path: Path, chunk: int) -> None:
-    with h5py.File(path) as file:
-        where = file["x"].id.get_chunk_info(chunk)
-    data = bytearray(path.read_bytes())
-    data[where.byte_offset : where.byte_offset + where.size] = bytes(where.size)
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("n_workers", [1, 2, 3])
