@@ -18,7 +18,6 @@ stateful = pytest.importorskip("torchdata.stateful_dataloader")
 
 pytestmark = [
     pytest.mark.framework,
-    pytest.mark.filterwarnings("ignore:os.fork\\(\\) was called:RuntimeWarning"),  # of JAX, where it is imported
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),  # torchdata 0.11 on PyTorch 2.13
 ]

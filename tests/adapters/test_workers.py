@@ -28,7 +28,6 @@ from torch.utils.data import DataLoader, get_worker_info  # noqa: E402
 pytestmark = [
     pytest.mark.framework,
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
-    pytest.mark.filterwarnings("ignore:os.fork\\(\\) was called:RuntimeWarning"),  # of JAX, where it is imported
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 
