@@ -5,6 +5,7 @@ A `DataLoader` asks its workers in turn, so with batch ``i`` from worker ``i % n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,8 @@ class Workers:
         watch_forks()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"loader": self._loader, "board": self._board, "token": setting_out()[0]}
+        token, _ = setting_out()
+        return {"loader": self._loader, "board": self._board, "token": token}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state["loader"].attach(state["board"])
@@ -58,6 +60,11 @@ class Workers:
 
     def set_out(self, n_ahead: int) -> None:
         """Make room for workers that are about to start, of which each is asked for so many batches ahead."""
+        if self._board.owner != os.getpid():  # this process was forked with it, and so may others have been
+            if (found := self._board.given()) is not None:
+                self._loader.stand_at(found.epoch, found.batch, found.begun)
+            self._loader.board = None
+            self.__init__(self._loader)  # type: ignore[misc]
         self._board.n_ahead = n_ahead
         self._board.forget_lost()
         self._loader.rest()

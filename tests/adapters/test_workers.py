@@ -370,6 +370,30 @@ def test_what_a_broken_pass_held_is_given_back(path: Path) -> None:
         assert os.fstat(loader.board._descriptor).st_blocks < held
 
 
+def _two_epochs_by_workers(dataset: Any, queue: Any) -> None:
+    batches = DataLoader(dataset, batch_size=None, num_workers=2)
+    got = [y.tolist() for _ in range(2) for _, y in batches]
+    queue.put((got, dataset.loader.epoch, busy(dataset.loader)))
+
+
+def test_processes_forked_with_a_dataset_go_on_by_themselves(path: Path) -> None:
+    plain, loader = pair(path)
+    with plain, loader:
+        dataset = loader.to_torch()
+        assert len(taken(DataLoader(dataset, batch_size=None, num_workers=1))) == N_BATCHES
+        expected = [y.tolist() for _, y in stream(plain, 3)[N_BATCHES:]]
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        processes = [context.Process(target=_two_epochs_by_workers, args=(dataset, queue)) for _ in "ab"]
+        for process in processes:
+            process.start()
+        for _ in processes:
+            assert queue.get(timeout=60) == (expected, 3, 0)
+        for process in processes:
+            process.join()
+        assert loader.epoch == 1
+
+
 def test_two_at_once(path: Path) -> None:
     plain, loader = pair(path)
     with plain, loader:
