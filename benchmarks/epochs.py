@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import machine
+from batch_cases import BATCHES, Case, Options, Stores
 from consumers import ratio
+from lineup import Stored
 from overheads import print_header, print_row
+
+Result = dict[str, Any]
 
 _SHARES = ("speed_of_iterator", "speed_of_iterator_after_first_batch")
 
@@ -87,3 +91,17 @@ def print_costs(name: str, result: Mapping[str, Any]) -> None:
             *shares,
             f"{result['ms_to_first_batch'][taker]['median']:.1f}",
         )
+
+
+def costs_of_cases(
+    framework: str, stores: Stores, options: Options, cost: Callable[[Case, Stored, int], Result]
+) -> list[Result]:
+    """Return what the chosen cases cost, and print each."""
+    chosen = [case for case in BATCHES if options.chosen(f"{framework}, {case}")]
+    if chosen:
+        print_costs_header(framework)
+    results = []
+    for case in chosen:
+        results.append(cost(case, stores.labelled(case.layout, case.dataset), options.rounds))
+        print_costs(str(case), results[-1])
+    return results

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import jax
-from batch_cases import BATCHES, Case, Options, Stores
+from batch_cases import Case, Options, Stores
 from consumers import check_rows, equal_batches
-from epochs import Epochs, costs_of_epochs, print_costs, print_costs_header
+from epochs import Epochs, costs_of_cases, costs_of_epochs
 from lineup import Stored
 
 jax.config.update("jax_enable_x64", True)  # labels are row numbers of 64 bits
@@ -17,14 +17,7 @@ Result = dict[str, Any]
 
 
 def measure(stores: Stores, options: Options) -> list[Result]:
-    chosen = [case for case in BATCHES if options.chosen(f"JAX, {case}")]
-    if chosen:
-        print_costs_header("JAX")
-    results = []
-    for case in chosen:
-        results.append(batch_cost(case, stores.labelled(case.layout, case.dataset), options.rounds))
-        print_costs(str(case), results[-1])
-    return results
+    return costs_of_cases("JAX", stores, options, batch_cost)
 
 
 def batch_cost(case: Case, stored: Stored, rounds: int) -> Result:

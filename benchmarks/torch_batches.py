@@ -13,9 +13,9 @@ from typing import Any
 
 import machine
 import torch
-from batch_cases import BATCHES, IMAGES, Case, Options, Stores
+from batch_cases import IMAGES, Case, Options, Stores
 from consumers import check_rows, equal_batches, labelled_rows, ratio
-from epochs import Epochs, costs_of_epochs, print_costs, print_costs_header
+from epochs import Epochs, costs_of_cases, costs_of_epochs
 from hdf5_rows import Hdf5Rows
 from lineup import Stored
 from overheads import print_header, print_row
@@ -31,14 +31,7 @@ Result = dict[str, Any]
 
 
 def measure(stores: Stores, options: Options) -> list[Result]:
-    chosen = [case for case in BATCHES if options.chosen(f"PyTorch, {case}")]
-    if chosen:
-        print_costs_header("PyTorch")
-    results = []
-    for case in chosen:
-        results.append(batch_cost(case, stores.labelled(case.layout, case.dataset), options.rounds))
-        print_costs(str(case), results[-1])
-    return results
+    return costs_of_cases("PyTorch", stores, options, batch_cost)
 
 
 def batch_cost(case: Case, stored: Stored, rounds: int) -> Result:

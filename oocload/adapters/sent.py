@@ -55,8 +55,8 @@ class Sender:
     def __init__(
         self, board: Board, token: int, fields: Mapping[str, FieldLayout], batch_rows: int, n_batches: int
     ) -> None:
-        self._board, self._token, self._fields = board, token, fields
-        self._stride = align(sum(align(field.row_nbytes * batch_rows) for field in fields.values()))
+        self._board, self._token = board, token
+        self._stride = sum(align(field.row_nbytes * batch_rows) for field in fields.values())
         self._n_buffers = min(n_batches, MOST_BUFFERS) if self._stride else 0
 
     def copies(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -85,9 +85,8 @@ def _received(identity: int, index: int, *where: Any) -> Any:
     """Return a tensor over a buffer, which is free again when the last of its tensors is gone."""
     board = _known[identity]
     array = _array(board, index, *where)
-    root = array if array.base is None or not isinstance(array.base, np.ndarray) else array.base
     board.hold_buffer(index)
-    weakref.finalize(root, board.release_buffer, index).atexit = False
+    weakref.finalize(array, board.release_buffer, index).atexit = False
     return as_tensors(array)
 
 
