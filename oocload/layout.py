@@ -89,6 +89,34 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class RaggedLayout:
+    """Where rows of several lengths lie: one after the other in other arrays of the store.
+
+    ::
+
+        offsets   0     3  4        8        row i has the items from offsets[i] to offsets[i + 1]
+        values    a b c d e f g h            of CSR, with the column of each beside it
+
+    Attributes
+    ----------
+    values
+        The items of all rows; axis 0 counts items.
+    offsets
+        Whole numbers, one more than there are rows.
+    columns
+        Of CSR: the column of each item, from 0; None for plain ragged rows.
+    n_columns
+        Of CSR: the length of a dense row; else 0.
+
+    """
+
+    values: FieldLayout
+    offsets: FieldLayout
+    columns: FieldLayout | None = None
+    n_columns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class FieldLayout:
     """What a store says about one field.
 
@@ -122,6 +150,8 @@ class FieldLayout:
         Of items that are Python objects (text or arrays of variable length): bytes behind one of them, on average.
     inline
         Whether the rows lie in the file's metadata (HDF5 compact); they are held in memory.
+    ragged
+        Where the rows lie in other arrays of the store, one after the other: in which; else None.
 
     """
 
@@ -139,6 +169,7 @@ class FieldLayout:
     pieces: tuple[Segment, ...] = ()
     payload_nbytes: int = 0
     inline: bool = False
+    ragged: RaggedLayout | None = None
 
     @property
     def n_rows(self) -> int:

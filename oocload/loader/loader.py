@@ -19,6 +19,7 @@ from oocload.layout import FieldLayout
 from oocload.loader.access import BatchAccess
 from oocload.loader.batch import Batch, BatchForm, Cut, check_fields, choose_form
 from oocload.loader.columns import read_classes, read_weights
+from oocload.loader.feeds import StoredFeed
 from oocload.loader.filled import Slab, slabs
 from oocload.loader.handle import StoreHandle
 from oocload.loader.labels import label_field
@@ -152,7 +153,7 @@ class Loader(BatchSource):
             given = None if weights is None else read_weights(self._store, weights, n_rows)
             balance = None if balanced is None else read_classes(self._store, balanced, n_rows, "balanced")
             setup = Setup(
-                fields=fields,
+                feeds={name: StoredFeed(layout) for name, layout in fields.items()},
                 batch_size=batch_size,
                 shuffle=shuffle,
                 seed=secrets.randbits(63) if seed is None else seed,
@@ -288,7 +289,7 @@ class Loader(BatchSource):
             self.go_to(position.epoch, position.batch)
 
     def _identity(self) -> dict[str, Any]:
-        return identity_of(self._store.fingerprint(self._form.names), self._setup, self._runtime.options)
+        return identity_of(self._store.fingerprint(self._setup.sources), self._setup, self._runtime.options)
 
     def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
         o = self._runtime.options

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from oocload.errors import InvalidArgumentError
 from oocload.layout import FieldLayout
+from oocload.loader.feeds import Feed
 from oocload.loader.world import detect
 from oocload.plan.ranks import ALONE, Share, Uneven
 from oocload.plan.select import Selection
@@ -44,7 +45,7 @@ class Balance:
 class Setup:
     """The checked options of a loader."""
 
-    fields: dict[str, FieldLayout]
+    feeds: dict[str, Feed]
     batch_size: int
     shuffle: bool | Shuffle
     seed: int
@@ -59,6 +60,16 @@ class Setup:
     drawn: str | None = None  # what tells these weights or classes from others
     window_blocks: int | None = None  # of a state that was loaded
     deal: bool | None = None
+
+    @property
+    def fields(self) -> dict[str, FieldLayout]:
+        """Field → how it lies in a slab."""
+        return {name: feed.layout for name, feed in self.feeds.items()}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The fields of the store that are read, each once."""
+        return tuple(dict.fromkeys(feed.source for feed in self.feeds.values()))
 
     @property
     def row_nbytes(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter
 
-from oocload.chunks.read import FieldReader, most_needs, open_reader
+from oocload.chunks.read import FieldReader, most_needs
 from oocload.errors import (
     InvalidArgumentError,
     MemoryCeilingError,
@@ -223,7 +223,7 @@ def settle(store: Store, setup: Setup) -> Runtime:
         raise InvalidArgumentError(
             f"batch_size must be at most the rows of {whose}, {most}, got {setup.batch_size}; lower batch_size"
         )
-    readers = {name: open_reader(store, f) for name, f in fields.items()}
+    readers = {name: feed.open(store) for name, feed in setup.feeds.items()}
     try:
         options = _plan_options(setup, grid, selection)
         costs = _costs(setup, options, readers, resident)
@@ -231,7 +231,7 @@ def settle(store: Store, setup: Setup) -> Runtime:
         fitted, ceiling = fit(costs, setup.ceiling, wish, setup.threads)
         options = replace(options, window_blocks=fitted.window_blocks, deal=fitted.deal)
         for name in resident:
-            readers[name] = open_reader(store, fields[name], resident=True)
+            readers[name] = setup.feeds[name].open(store, resident=True)
     except BaseException:
         for reader in readers.values():
             reader.close()
@@ -306,7 +306,7 @@ def _wish(setup: Setup, pool: Pool, may_deal: bool) -> Wish:
 
 
 def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader], resident: frozenset[str]) -> Costs:
-    held = sum(setup.fields[n].nbytes if n in resident else r.held_nbytes for n, r in readers.items())
+    held = sum(setup.feeds[n].resident_nbytes if n in resident else r.held_nbytes for n, r in readers.items())
     order = _order_nbytes(options.pool.most_visits, options.shuffle)
     fixed = held + order + chosen_nbytes(setup, options)
     once = [sum(readers[name].scratch_needs.values()) for name in resident]  # while resident fields are read
