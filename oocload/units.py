@@ -1,11 +1,12 @@
-"""Byte counts as people write them ("64 MiB") and as integers; converted once, at the border."""
+"""Numbers as people write them: byte counts ("64 MiB") and whole numbers, checked and converted once, at the border."""
 
 from __future__ import annotations
 
 import operator
 import re
+from contextlib import suppress
 from math import isinf
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 from oocload.errors import InvalidArgumentError
 
@@ -71,3 +72,15 @@ def format_bytes(n_bytes: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def whole_number(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return an integer, also from NumPy's, within its bounds."""
+    rule = f"of at least {low}" if high is None else f"from {low} to 2**64 - 1"
+    number = None
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            number = operator.index(value)
+    if number is None or number < low or (high is not None and number > high):
+        raise InvalidArgumentError(f"{name} must be a whole number {rule}, got {value!r}")
+    return number

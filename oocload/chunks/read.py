@@ -7,7 +7,7 @@ Five readers of one shape: `RawReader` and `ChunkReader` (own code), `LibraryRea
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from oocload.layout import FieldLayout
 from oocload.stores.base import Part, Store
 
 _LIBRARY_READ_NBYTES = 2**20  # rows without chunks are read in pieces of this size
-_FILES_KEPT_OPEN = 32  # of one field: a chunk with a file of its own is read in several blocks, or announced
+FILES_KEPT_OPEN = 32  # of one field: a chunk with a file of its own is read in several blocks, or announced
 
 
 class FieldReader(Protocol):
@@ -147,16 +147,23 @@ class PartsReader:
     ----------
     parts
         In the order of their rows.
+    keep_open
+        How many files stay open between reads.
+    open_part
+        Returns a part's reader; None takes `open_reader`.
 
     """
 
-    def __init__(self, parts: Sequence[Part], keep_open: int) -> None:
+    def __init__(
+        self, parts: Sequence[Part], keep_open: int, open_part: Callable[[Part, int], FieldReader] | None = None
+    ) -> None:
         keep_open //= len(parts)  # with many, each read opens its file
+        open_part = _open_part if open_part is None else open_part
         self._parts = parts
         self._starts = [p.start for p in parts]
         self._readers: list[FieldReader] = []
         try:
-            self._readers.extend(open_reader(p.store, p.field, keep_open=keep_open) for p in parts)
+            self._readers.extend(open_part(p, keep_open) for p in parts)
         except BaseException:
             self.close()
             raise
@@ -202,6 +209,10 @@ class PartsReader:
             reader.close()
 
 
+def _open_part(part: Part, keep_open: int) -> FieldReader:
+    return open_reader(part.store, part.field, keep_open=keep_open)
+
+
 def most_needs(readers: Iterable[FieldReader]) -> dict[str, int]:
     """Return the bytes of each scratch buffer that one thread needs for any of some readers."""
     needs: dict[str, int] = {}
@@ -212,7 +223,7 @@ def most_needs(readers: Iterable[FieldReader]) -> dict[str, int]:
 
 
 def open_reader(
-    store: Store, field: FieldLayout, resident: bool = False, keep_open: int = _FILES_KEPT_OPEN
+    store: Store, field: FieldLayout, resident: bool = False, keep_open: int = FILES_KEPT_OPEN
 ) -> FieldReader:
     """Return the reader for a field: direct where its layout says so, and held in memory where asked for."""
     reader: FieldReader

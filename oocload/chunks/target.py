@@ -269,6 +269,12 @@ class Picked:
         return int(low), int(high)
 
 
+def fewest_parts(n_rows: int, row_nbytes: int) -> int:
+    """Return into how many items each of some rows is cut so that NumPy lets go of the GIL while it copies them."""
+    enough = (n for n in _SPLITS if n * n_rows > _MIN_ITEMS_WITHOUT_GIL and row_nbytes % n == 0)
+    return next(enough, 1)
+
+
 def as_items(rows: NDArray[Any], n_items: int = 1) -> NDArray[Any]:
     """Return a C-contiguous array with its rows as items that NumPy copies as they are.
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +17,7 @@ from oocload.loader.world import detect
 from oocload.plan.ranks import ALONE, Share, Uneven
 from oocload.plan.select import Selection
 from oocload.plan.shuffle import Shuffle
+from oocload.units import whole_number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,15 +152,3 @@ def check_sampling(shuffle: bool | Shuffle, weights: Any, balanced: Any) -> None
             raise InvalidArgumentError(f"shuffle must not be False where {name} is given: rows are drawn at random")
     if balanced is not None and not isinstance(balanced, str):
         raise InvalidArgumentError(f"balanced must be the name of a field of labels, got {balanced!r}")
-
-
-def whole_number(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """Return an integer, also from NumPy's, within its bounds."""
-    rule = f"of at least {low}" if high is None else f"from {low} to 2**64 - 1"
-    number = None
-    if not isinstance(value, bool):
-        with suppress(TypeError):
-            number = operator.index(value)
-    if number is None or number < low or (high is not None and number > high):
-        raise InvalidArgumentError(f"{name} must be a whole number {rule}, got {value!r}")
-    return number

@@ -121,10 +121,22 @@ class BlockGrid:
 
 
 class FieldRows(NamedTuple):
-    """What laying blocks needs to know of a field: bytes of one row, and the pieces in which its rows lie."""
+    """What laying blocks needs to know of a field.
+
+    Attributes
+    ----------
+    row_nbytes
+        Bytes of one row.
+    pieces
+        The pieces in which its rows lie.
+    together
+        Rows of a block, at least, of which reading a part would cost more: of ragged rows, those of some chunks.
+
+    """
 
     row_nbytes: int
     pieces: tuple[Piece, ...]
+    together: int = 1
 
 
 def lay_blocks(n_rows: int, fields: Mapping[str, FieldRows]) -> tuple[BlockGrid, frozenset[str]]:
@@ -146,6 +158,8 @@ def lay_blocks(n_rows: int, fields: Mapping[str, FieldRows]) -> tuple[BlockGrid,
     for start, stop, pieces in _common_spans(n_rows, read):
         counted = {n: p for n, p in pieces.items() if p[0] and _counts(n, largest, fields, pieces)}
         block_rows = choose_block_rows([height for height, _ in counted.values()], row_nbytes, n_rows)
+        together = max(f.together for f in read.values())
+        block_rows *= max(1, -(-min(together, n_rows) // block_rows))
         _, origin = counted.get(largest, next(iter(counted.values()), (0, start)))
         origin = start - (start - origin) % block_rows
         spans.append(Span(start, stop, min(block_rows, stop - origin), origin))
