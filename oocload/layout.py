@@ -115,6 +115,11 @@ class RaggedLayout:
     columns: FieldLayout | None = None
     n_columns: int = 0
 
+    @property
+    def items_nbytes(self) -> int:
+        """Bytes of all items, decoded, with their columns."""
+        return self.values.nbytes + (self.columns.nbytes if self.columns is not None else 0)
+
 
 @dataclass(frozen=True, slots=True)
 class FieldLayout:
@@ -183,12 +188,16 @@ class FieldLayout:
 
     @property
     def row_nbytes(self) -> int:
-        """Bytes of one delivered row."""
+        """Bytes of one delivered row; of ragged and sparse rows, of what is stored of one on average, at least 1."""
+        if self.ragged is not None:
+            return max(1, self.ragged.items_nbytes // max(1, self.n_rows))
         return prod(self.row_shape) * (self.dtype.itemsize + self.payload_nbytes)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole field, decoded."""
+        """Bytes of the whole field, decoded; of ragged and sparse rows, of the arrays that hold them."""
+        if self.ragged is not None:
+            return self.ragged.items_nbytes + self.ragged.offsets.nbytes
         return self.n_rows * self.row_nbytes
 
     @property

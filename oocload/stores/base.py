@@ -10,13 +10,13 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.errors import StoreFormatError, UnknownFieldError
+from oocload.errors import InvalidArgumentError, StoreFormatError, UnknownFieldError
 from oocload.layout import ChunkLocations, FieldLayout, FileStamp
 from oocload.units import format_bytes
 
@@ -44,12 +44,15 @@ class Store(ABC):
         ``"HDF5"``, ``"Zarr v2"`` or ``"Zarr v3"``.
     fields
         Field name → `FieldLayout`, sorted by name.
+    members
+        Name → layout of the arrays that a ragged or sparse field is made of; they are no fields of their own.
 
     """
 
     address: str
     format: str
     fields: Mapping[str, FieldLayout]
+    members: Mapping[str, FieldLayout] = MappingProxyType({})
     _lock: Any  # an RLock; reading through a library and opening are done under it
 
     def renew_locks(self) -> None:
@@ -58,7 +61,7 @@ class Store(ABC):
 
     @abstractmethod
     def locate(self, name: str) -> ChunkLocations:
-        """Return where the chunks of a field lie (direct fields only).
+        """Return where the chunks of a field, or of a member of one, lie (direct only).
 
         Raises
         ------
@@ -69,7 +72,10 @@ class Store(ABC):
 
     @abstractmethod
     def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Read rows through the format's own library, in native byte order. Thread-safe."""
+        """Read rows of a field, or of a member of one, through the format's own library, in native byte order.
+
+        Thread-safe. Ragged and sparse fields are read by their members.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -91,7 +97,7 @@ class Store(ABC):
         return ()
 
     def field(self, name: str) -> FieldLayout:
-        """Return one field's layout.
+        """Return the layout of one field, or of a member of one.
 
         Raises
         ------
@@ -99,17 +105,34 @@ class Store(ABC):
             If there is no such field; the message lists those there are.
 
         """
-        try:
-            return self.fields[name]
-        except KeyError:
+        found = self.fields.get(name) or self.members.get(name)
+        if found is None:
             known = ", ".join(map(repr, self.fields)) or "none at all"
-            raise UnknownFieldError(
-                f"field {name!r} must be one of those in {self.address}, which has {known}"
-            ) from None
+            raise UnknownFieldError(f"field {name!r} must be one of those in {self.address}, which has {known}")
+        return found
+
+    def array(self, name: str) -> FieldLayout:
+        """Return the layout of what is one array of the store.
+
+        Raises
+        ------
+        UnknownFieldError
+            If there is nothing of that name.
+        InvalidArgumentError
+            If it is a ragged or sparse field.
+
+        """
+        field = self.field(name)
+        if field.ragged is not None:
+            raise InvalidArgumentError(
+                f"field {name!r} of {self.address} must be one array, and is ragged; read {field.ragged.values.name!r} "
+                f"and {field.ragged.offsets.name!r}"
+            )
+        return field
 
     def fingerprint(self, names: tuple[str, ...]) -> str:
         """Return a short hash of the layout of some fields; equal for equal layouts, whatever the path."""
-        text = repr([(n, self.fields[n].shape, self.fields[n].dtype.str) for n in names])
+        text = repr([_told_apart_by(self.field(name), name) for name in names])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __enter__(self) -> Self:
@@ -133,11 +156,27 @@ def describe_fields(fields: Mapping[str, FieldLayout]) -> list[str]:
         chunks = _shape(f.chunks) if f.chunks else f"{len(f.pieces)} parts" if f.pieces else "contiguous"
         if f.shards is not None:
             chunks += f" in shards {_shape(f.shards)}"
+        if f.ragged is not None and f.chunks:
+            chunks += " items"
         path = f.read_path if f.read_path == "direct" else f"{f.read_path}: {f.reason}"
         size = format_bytes(f.nbytes if f.shape else f.dtype.itemsize)
-        rows.append((f.name, _shape(f.shape), f.dtype.name, size, chunks, f.decoder, path))
+        rows.append((f.name, _describe_shape(f), f.dtype.name, size, chunks, f.decoder, path))
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     return ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+
+
+def _describe_shape(field: FieldLayout) -> str:
+    if field.ragged is None:
+        return _shape(field.shape)
+    mean = f"{field.ragged.values.n_rows / max(1, field.n_rows):.1f} a row"
+    if field.ragged.columns is not None:
+        return f"{_shape(field.shape)} sparse, {mean}"
+    return " × ".join(map(str, (field.n_rows, "ragged", *field.ragged.values.row_shape))) + f", {mean}"
+
+
+def _told_apart_by(field: FieldLayout, name: str) -> tuple[Any, ...]:
+    facts = (name, field.shape, field.dtype.str)
+    return facts if field.ragged is None else (*facts, field.ragged.values.shape)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

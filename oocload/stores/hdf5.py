@@ -29,6 +29,7 @@ from oocload.stores.base import Part, Store, check_stamp
 from oocload.stores.chunk_table import ChunkTable, cache_file
 from oocload.stores.hdf5_fields import Found, describe, walk
 from oocload.stores.joined import join_parts
+from oocload.stores.ragged import Encoding, gather
 from oocload.stores.virtual import RowMapping, row_mappings
 
 
@@ -79,7 +80,11 @@ class Hdf5Store(Store):
         virtual: dict[str, list[RowMapping]] = {}
         with self._metadata() as root:
             fields = []
+            groups: dict[str, Encoding] = {}
             for found in walk(root):
+                if found.encoding is not None:
+                    groups[found.name] = found.encoding
+                    continue
                 fields.append(describe(found))
                 if resolve and self._is_virtual_here(found, fields[-1]):
                     mappings = row_mappings(found.dataset)
@@ -88,10 +93,11 @@ class Hdf5Store(Store):
         sources: dict[str, Hdf5Store] = {} if self._group else {self._path: self}
         for name, mappings in virtual.items():
             self._resolve(name, mappings, sources)
+        self.fields, self.members = gather(self.fields, groups)
 
     def locate(self, name: str) -> ChunkLocations:
         """Return the address of every chunk, from one pass over the chunk index or from the cache of an earlier one."""
-        field = self.field(name)
+        field = self.array(name)
         with self._metadata() as root:
             dataset = root[name]
             path = os.path.abspath(dataset.file.filename)
@@ -118,7 +124,7 @@ class Hdf5Store(Store):
 
     def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Read rows with h5py."""
-        field = self.fields[name]
+        field = self.array(name)
         with self._lock:
             try:
                 rows = self._root()[name][start:stop]

@@ -13,6 +13,7 @@ import numpy as np
 
 from oocload.layout import Codec, FieldLayout, ReadPath, reason_against
 from oocload.stores.base import direct_path_enabled, native, unreadable
+from oocload.stores.ragged import Encoding, encoding_of
 
 # Registered filter numbers: https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
 _FILTER_NAMES = {
@@ -38,11 +39,12 @@ _DIRECT_KINDS = "biufcSVMm"
 
 
 class Found(NamedTuple):
-    """A name below a group, and the dataset behind it or why there is none."""
+    """A name below a group, and the dataset behind it or why there is none; or of a group that is one field."""
 
     name: str
     dataset: h5py.Dataset | None
     problem: str = ""
+    encoding: Encoding | None = None
 
 
 def walk(
@@ -51,13 +53,18 @@ def walk(
     above: frozenset[tuple[int, int]] = frozenset(),
     visits: Counter[tuple[int, int]] | None = None,
 ) -> Iterator[Found]:
-    """Yield every dataset below a group, links followed; a group is entered by a few of its names, not from within."""
+    """Yield every dataset below a group, and the groups that are one field, itself included.
+
+    Links are followed; a group is entered by a few of its names, not from within.
+    """
     info = h5py.h5o.get_info(group.id)
     key = (info.fileno, info.addr)
     visits = Counter() if visits is None else visits
     if key in above or visits[key] >= _MOST_NAMES:
         return
     visits[key] += 1
+    if (encoding := _encoding_of(group)) is not None:
+        yield Found(prefix.rstrip("/"), None, encoding=encoding)
     for name in group:
         try:
             item = group[name]
@@ -68,6 +75,13 @@ def walk(
             yield Found(prefix + name, item)
         elif isinstance(item, h5py.Group):
             yield from walk(item, f"{prefix}{name}/", above | {key}, visits)
+
+
+def _encoding_of(group: h5py.Group) -> Encoding | None:
+    try:
+        return encoding_of(group.attrs)
+    except (OSError, RuntimeError, TypeError, ValueError):  # attributes that h5py cannot read
+        return None
 
 
 def _describe_link(group: h5py.Group, name: str, exc: Exception) -> str:

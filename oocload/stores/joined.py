@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from oocload.errors import StoreFormatError
 from oocload.layout import ChunkLocations, Codec, FieldLayout, Segment
 from oocload.stores.base import Part, Store, unreadable
+from oocload.stores.ragged import join_ragged, problem_of_following
 
 
 def natural_key(path: str | os.PathLike[str]) -> tuple[tuple[int, int | str], ...]:
@@ -28,6 +29,7 @@ def join_parts(name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> Fiel
     fields = [p.field for p in parts]
     other = next((p for p in parts if p.field.read_path != "direct"), None)
     reason = "" if other is None else f"{other.field.reason}, in {other.store.address}"
+    ragged = join_ragged([f.ragged for f in fields if f.ragged is not None])
     return FieldLayout(
         name=name,
         shape=shape,
@@ -37,7 +39,8 @@ def join_parts(name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> Fiel
         codecs=first.codecs if all(f.codecs == first.codecs for f in fields) else (Codec("several"),),
         read_path="direct" if other is None else other.field.read_path,
         reason=reason,
-        pieces=tuple(_pieces(parts)),
+        pieces=tuple(Segment(p.start, p.stop, 0, p.start) for p in parts) if ragged else tuple(_pieces(parts)),
+        ragged=ragged,
     )
 
 
@@ -87,7 +90,7 @@ class JoinedStore(Store):
 
     def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Read rows through the libraries of the parts."""
-        self.field(name)
+        self.array(name)
         rows = [
             p.store.read_rows(p.field.name, max(start, p.start) - p.start, min(stop, p.stop) - p.start)
             for p in self._parts[name]
@@ -139,4 +142,4 @@ def _problem(field: FieldLayout | None, first: FieldLayout | None) -> str:
         return f"its rows have shape {field.row_shape}, in the first {first.row_shape}"
     if field.dtype != first.dtype:
         return f"its dtype is {field.dtype}, in the first {first.dtype}"
-    return ""
+    return problem_of_following(field.ragged, first.ragged)

@@ -17,6 +17,7 @@ from oocload.errors import ChunkError, StoreFormatError, StoreNotFoundError, Unk
 from oocload.forks import renew_in_child
 from oocload.layout import ChunkLocations, FileStamp
 from oocload.stores.base import Store, check_stamp
+from oocload.stores.ragged import Encoding, gather
 from oocload.stores.zarr_chunks import ChunkObjects, DirectoryObjects, Objects, Shards, ZipObjects, zip_unsuited
 from oocload.stores.zarr_fields import config_of, describe
 from oocload.stores.zarr_members import Member, members, members_one_by_one, one_line, paths_of_metadata
@@ -53,16 +54,17 @@ class ZarrStore(Store):
         renew_in_child(self)
         self._pid = os.getpid()
         self._is_directory = Path(self._path).is_dir()
-        self._members: dict[str, Member] | None = self._list()
-        versions = sorted({str(m.array.metadata.zarr_format) for m in self._members.values() if m.array is not None})
+        found, groups = self._list()
+        self._members: dict[str, Member] | None = found
+        versions = sorted({str(m.array.metadata.zarr_format) for m in found.values() if m.array is not None})
         self.format = f"Zarr v{' and v'.join(versions)}" if versions else "Zarr"
         unsuited = "" if self._is_directory else zip_unsuited(self._path)
-        self.fields = {name: describe(name, m, unsuited) for name, m in sorted(self._members.items())}
+        self.fields, self.members = gather({name: describe(name, m, unsuited) for name, m in found.items()}, groups)
         self._stamps = self._take_stamps()
 
     def locate(self, name: str) -> ChunkLocations:
         """Return where the chunks of a field lie; shard indexes are read when they are first needed."""
-        field = self.field(name)
+        field = self.array(name)
         member = self._opened()[name]
         objects: Objects
         if self._is_directory:
@@ -78,6 +80,7 @@ class ZarrStore(Store):
 
     def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Read rows with zarr."""
+        field = self.array(name)
         try:
             self.check_unchanged()
             member = self._opened()[name]
@@ -87,7 +90,7 @@ class ZarrStore(Store):
                 rows = rows.view(member.dtype)
         except Exception as exc:  # zarr's codecs raise errors of many unrelated types
             raise ChunkError(f"{self.address}, field {name!r}, rows {start} to {stop}: {exc}") from exc
-        return np.asarray(rows, dtype=self.fields[name].dtype)
+        return np.asarray(rows, dtype=field.dtype)
 
     def check_unchanged(self) -> None:
         """Raise where metadata, or the zip file, is not what was opened; chunks have no stamps of their own."""
@@ -115,18 +118,19 @@ class ZarrStore(Store):
     def _opened(self) -> dict[str, Member]:
         with self._lock:
             if self._members is None or self._pid != os.getpid():  # an open zip file must not cross a fork
-                self._members, self._pid = self._list(), os.getpid()
+                self._members, self._pid = self._list()[0], os.getpid()
             return self._members
 
-    def _list(self) -> dict[str, Member]:
+    def _list(self) -> tuple[dict[str, Member], dict[str, Encoding]]:
+        """Return name → array, and → encoding of the groups that are one field."""
         try:
             return members(_open_node(self._path, self._group, self.address))
         except (StoreNotFoundError, UnknownFieldError):
             raise
         except Exception as exc:  # damaged or unknown metadata of a member, in as many ways as zarr has
-            found = members_one_by_one(self._path, self._group) if self._is_directory else {}
+            found, groups = members_one_by_one(self._path, self._group) if self._is_directory else ({}, {})
             if any(m.array is not None for m in found.values()):
-                return found
+                return found, groups
             problem = exc if isinstance(exc, StoreFormatError) else f"zarr cannot read its metadata: {one_line(exc)}"
             raise StoreFormatError(f"{self.address} must be a Zarr store: {problem}") from exc
 

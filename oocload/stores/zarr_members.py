@@ -1,10 +1,13 @@
-"""The arrays below one node of a Zarr hierarchy, those among them that zarr-python cannot open included."""
+"""The arrays below one node of a Zarr hierarchy, those among them that zarr-python cannot open included.
+
+Beside them the groups whose attributes say that their arrays are one field.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +16,7 @@ import zarr
 from zarr.storage import LocalStore, StorePath
 
 from oocload.errors import StoreFormatError
+from oocload.stores.ragged import Encoding, encoding_of
 
 _METADATA = ("zarr.json", ".zarray")
 
@@ -40,25 +44,47 @@ class Member:
     problem: str = ""
 
 
-def members(node: Any) -> dict[str, Member]:
-    """Return name → array of everything below a group, or the one array as ``x``."""
+def members(node: Any) -> tuple[dict[str, Member], dict[str, Encoding]]:
+    """Return name → array of everything below a group, or the one array as ``x``; and the groups that are one field."""
     if isinstance(node, zarr.Array):
-        return {"x": Member(node.path, node)}
+        return {"x": Member(node.path, node)}, {}
     found = node.members(max_depth=None)
-    return {name: Member(m.path, m) for name, m in found if isinstance(m, zarr.Array)}
+    arrays = {name: Member(m.path, m) for name, m in found if isinstance(m, zarr.Array)}
+    groups = [("", node), *((name, m) for name, m in found if isinstance(m, zarr.Group))]
+    return arrays, {name: said for name, m in groups if (said := encoding_of(dict(m.attrs))) is not None}
 
 
-def members_one_by_one(root: str, group: str) -> dict[str, Member]:
+def members_one_by_one(root: str, group: str) -> tuple[dict[str, Member], dict[str, Encoding]]:
     """Return what `members` does for a directory in which zarr-python stumbles over one of the arrays."""
     top = os.path.join(root, group)
-    found = {}
+    found: dict[str, Member] = {}
+    groups: dict[str, Encoding] = {}
     for folder, _, files in os.walk(top):
+        if (said := encoding_of(_attributes(folder, files))) is not None:
+            groups["" if folder == top else _name(folder, top)] = said
         name = next((n for n in _METADATA if n in files), None)
         if name is None or not _is_array(os.path.join(folder, name)):
             continue
-        member = _open_one(folder, name, os.path.relpath(folder, root).replace(os.sep, "/"))
-        found["x" if folder == top else os.path.relpath(folder, top).replace(os.sep, "/")] = member
-    return found
+        member = _open_one(folder, name, _name(folder, root))
+        found["x" if folder == top else _name(folder, top)] = member
+    return found, groups
+
+
+def _name(folder: str, top: str) -> str:
+    return os.path.relpath(folder, top).replace(os.sep, "/")
+
+
+def _attributes(folder: str, files: list[str]) -> Mapping[str, Any]:
+    """Return a group's attributes; none where its metadata is damaged, which `_is_array` reports."""
+    try:
+        if "zarr.json" in files:
+            metadata = _load(os.path.join(folder, "zarr.json"))
+            found = metadata.get("attributes") if metadata.get("node_type") == "group" else {}
+        else:
+            found = _load(os.path.join(folder, ".zattrs")) if {".zgroup", ".zattrs"} <= set(files) else {}
+        return found if isinstance(found, Mapping) else {}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
 
 
 def _is_array(file: str) -> bool:
