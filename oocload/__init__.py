@@ -25,6 +25,7 @@ from oocload.errors import (
 )
 from oocload.loader.loader import Loader
 from oocload.loader.mix import Mix, mix
+from oocload.loader.padding import Pad, Ragged
 from oocload.plan.measure import ShuffleQuality
 from oocload.plan.shuffle import Shuffle
 from oocload.stores import Store, open
@@ -47,6 +48,8 @@ __all__ = [
     "Mix",
     "OocloadError",
     "OocloadWarning",
+    "Pad",
+    "Ragged",
     "ReadAmplificationWarning",
     "Shuffle",
     "ShuffleQuality",

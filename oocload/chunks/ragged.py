@@ -177,12 +177,6 @@ class RaggedReader(ABC):
         self._offsets.read([(start, stop + 1)], Places(raw), scratch)
         return raw.astype(np.int64)
 
-    def lengths(self, start: int, stop: int, scratch: Scratch) -> NDArray[np.int64]:
-        """Return how many items of some rows are kept; damaged offsets are told of when rows are read."""
-        offsets = self._read_offsets(start, stop, scratch)
-        lengths = np.clip(np.diff(offsets), 0, self.layout.values.n_rows)
-        return lengths if self.kept.most is None else np.minimum(lengths, self.kept.most)
-
     def _cut(self, offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         """Yield ranges of rows whose items are few enough to be held at once, but for a row that is longer alone."""
         most_items, most_rows = self._most_items, self._most_rows
@@ -328,6 +322,14 @@ class LengthsReader(RaggedReader):
         """Put the lengths of some rows."""
         target.put(piece.at, np.ascontiguousarray(piece.lengths))
         return piece.lengths.nbytes
+
+
+class MeasuredReader(LengthsReader):
+    """Lengths for planning: offsets that decrease or point past the items are told of when rows are read."""
+
+    def _checked(self, first_row: int, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        sound: NDArray[np.int64] = np.maximum.accumulate(np.clip(offsets, 0, self.layout.values.n_rows))
+        return sound
 
 
 class MaskReader(RaggedReader):

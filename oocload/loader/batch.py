@@ -48,6 +48,17 @@ class BatchForm:
         flat = [n for part in self.parts for n in ((part,) if isinstance(part, str) else part)]
         return tuple(dict.fromkeys(flat))
 
+    def with_beside(self, beside: Mapping[str, tuple[str, ...]]) -> BatchForm:
+        """Return a form in which some fields have others beside them: their places are then dicts."""
+
+        def extended(part: Part) -> Part:
+            if isinstance(part, str):
+                names = beside.get(part, (part,))
+                return part if len(names) == 1 else names
+            return tuple(dict.fromkeys(n for name in part for n in beside.get(name, (name,))))
+
+        return replace(self, parts=tuple(map(extended, self.parts)))
+
     def build(self, get: Callable[[str], Any]) -> Batch:
         """Return a batch, given how to get a field's array."""
         built = tuple(get(p) if isinstance(p, str) else {n: get(n) for n in p} for p in self.parts)

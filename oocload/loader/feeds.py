@@ -28,6 +28,11 @@ class Feed(Protocol):
         """Bytes that are held where the field is resident."""
         ...
 
+    @property
+    def together(self) -> int:
+        """Rows that should be read together, at least; 1 where the segments say all."""
+        ...
+
     def open(self, store: Store, resident: bool = False) -> FieldReader:
         """Return what puts its rows into a slab; where ``resident``, from memory."""
         ...
@@ -48,6 +53,8 @@ class StoredFeed:
     def resident_nbytes(self) -> int:
         """Bytes of the field."""
         return self.layout.nbytes
+
+    together = 1
 
     def open(self, store: Store, resident: bool = False) -> FieldReader:
         """Return the field's reader."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oocload.chunks.target import Dealt, Picked, Places, Target
+from oocload.loader.arena import RaggedArray, Room, WithItems
 from oocload.plan.windows import Plan, Reading, SlabPlan
 
 
@@ -61,11 +63,19 @@ class WindowJob:
     own: SlabJob | None
     following: SlabJob | None
     announced: int = 0  # blocks so far
+    regions: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)  # where items of ragged rows go, by range
 
     @classmethod
-    def of(cls, reading: Reading, own: SlabJob | None, following: SlabJob | None) -> WindowJob:
+    def of(
+        cls,
+        reading: Reading,
+        own: SlabJob | None,
+        following: SlabJob | None,
+        regions: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
+    ) -> WindowJob:
         """Return what is read into some slabs."""
-        return cls(reading, np.concatenate([[0], np.cumsum(reading.stops - reading.starts)]), own, following)
+        covered = np.concatenate([[0], np.cumsum(reading.stops - reading.starts)])
+        return cls(reading, covered, own, following, regions=regions)
 
     @property
     def slabs(self) -> list[SlabJob]:
@@ -88,6 +98,7 @@ class Where:
 
     def __init__(self, job: WindowJob, first: int, last: int) -> None:
         self._job = job
+        self._ranges = first, last
         reading = job.reading
         low, high = (int(reading.ends[n - 1]) if n else 0 for n in (first, last))
         early = tuple(int(reading.early_ends[n - 1]) if n else 0 for n in (first, last))
@@ -111,14 +122,22 @@ class Where:
             assert following is not None
             both = (_places(own, name, own.slab.n_late, *self._early), _places(following, name, 0, *self._late))
             places = Dealt(both, self._ends)
-        return places if self._picks is None else Picked(places, self._picks)
+        target = places if self._picks is None else Picked(places, self._picks)
+        if name not in self._job.regions:
+            return target
+        assert own is not None
+        ends = self._job.regions[name]
+        first, last = self._ranges
+        return WithItems(target, Room(cast(Any, own.arrays[name]), int(ends[first]), int(ends[last])))
 
 
 def _places(job: SlabJob, name: str, behind: int, first: int, last: int) -> Places:
     """Return the places of rows ``first`` to ``last`` of those that a window brings to a slab."""
+    array = job.arrays[name]
+    rows = array.references if isinstance(array, RaggedArray) else array
     if job.places is None:
-        return Places(job.arrays[name], None, job.slab.head_rows + behind + first)
-    return Places(job.arrays[name], job.places[behind + first : behind + last])
+        return Places(rows, None, job.slab.head_rows + behind + first)
+    return Places(rows, job.places[behind + first : behind + last])
 
 
 def _run_ends(reading: Reading, first: int, last: int) -> list[int]:

@@ -17,19 +17,22 @@ import oocload.stores as stores
 from oocload.errors import ClosedError, InvalidArgumentError
 from oocload.layout import FieldLayout
 from oocload.loader.access import BatchAccess
+from oocload.loader.assemble import Assemble, Then
 from oocload.loader.batch import Batch, BatchForm, Cut, check_fields, choose_form
 from oocload.loader.columns import read_classes, read_weights
-from oocload.loader.feeds import StoredFeed
 from oocload.loader.filled import Slab, slabs
 from oocload.loader.handle import StoreHandle
 from oocload.loader.labels import label_field
 from oocload.loader.options import Setup, check_flags, check_sampling, check_share, print_of, whole_number
+from oocload.loader.padding import Rule
+from oocload.loader.ragged import check_bucket, deliver
 from oocload.loader.rows import SplitBy, select, split
 from oocload.loader.runtime import Runtime, settle
 from oocload.loader.slabs import Prepare
 from oocload.loader.source import BatchSource
 from oocload.loader.state import check_state, identity_of, make_state
 from oocload.loader.stats import Stats
+from oocload.loader.tally import Tally
 from oocload.loader.team import Team
 from oocload.loader.together import batches_of_worker
 from oocload.loader.transform import apply
@@ -130,6 +133,9 @@ class Loader(BatchSource):
         uneven: Uneven = "pad",
         weights: str | ArrayLike | None = None,
         balanced: str | None = None,
+        ragged: Rule | Mapping[str, Rule] | None = None,
+        sparse: bool = False,
+        bucket_by_length: bool | str = False,
     ) -> None:
         check_flags(shuffle, drop_last, transform)
         check_sampling(shuffle, weights, balanced)
@@ -149,11 +155,12 @@ class Loader(BatchSource):
         try:
             form = choose_form(self._store, x, y, sample_weight)
             fields = check_fields(self._store, form.names)
+            delivery = deliver(form, fields, ragged, sparse)
             n_rows = next(iter(fields.values())).n_rows
             given = None if weights is None else read_weights(self._store, weights, n_rows)
             balance = None if balanced is None else read_classes(self._store, balanced, n_rows, "balanced")
             setup = Setup(
-                feeds={name: StoredFeed(layout) for name, layout in fields.items()},
+                feeds=delivery.feeds,
                 batch_size=batch_size,
                 shuffle=shuffle,
                 seed=secrets.randbits(63) if seed is None else seed,
@@ -165,8 +172,10 @@ class Loader(BatchSource):
                 weights=given,
                 balance=balance,
                 drawn=print_of(given, balance),
+                rules=delivery.rules,
+                bucket=check_bucket(bucket_by_length, delivery, shuffle, share),
             )
-            self._start(form, transform, setup)
+            self._start(delivery.form, transform, setup)
         except BaseException:
             self._handle.release()
             raise
@@ -174,12 +183,16 @@ class Loader(BatchSource):
     def _start(self, form: BatchForm, transform: Callable[[Any], Any] | None, setup: Setup) -> None:
         """Settle on what is read, at the beginning of epoch 0."""
         super().__init__()
-        self._form, self._transform, self._setup = form, transform, setup
+        self._form, self._given_transform, self._setup = form, transform, setup
+        self._tally = Tally()
+        self._transform = transform
+        if setup.rules:
+            self._transform = Then(Assemble(form, setup.rules, self._tally), transform)
         self._access: BatchAccess | None = None
         self._planned: Plan | None = None
         self._closed = False
         self._prepare: Prepare | None = None
-        self._own(settle(self._store, setup))
+        self._own(settle(self._store, setup, self._tally))
 
     @property
     def _store(self) -> Store:
@@ -257,7 +270,8 @@ class Loader(BatchSource):
             epoch = self.epoch
             if self._planned is None or self._planned.epoch != epoch:
                 self._planned = self._runtime.options.plan(epoch)
-            return self._planned.batch_rows(number)
+            buckets = self._usable().buckets
+            return self._planned.batch_rows(number) if buckets is None else buckets.batch_rows(self._planned, number)
 
     # State
 
@@ -398,7 +412,7 @@ class Loader(BatchSource):
                 child._handle = self._handle.share()
                 try:
                     setup = replace(self._setup, selection=selection, window_blocks=None, deal=None)
-                    child._start(self._form, self._transform, setup)
+                    child._start(self._form, self._given_transform, setup)
                 except BaseException:
                     child._handle.release()
                     raise
@@ -547,7 +561,7 @@ class Loader(BatchSource):
         return {
             "store": self._store,
             "form": self._form,
-            "transform": self._transform,
+            "transform": self._given_transform,
             "setup": self._settled(),
             "position": (self._epoch, self._batch, self._begun),
             "seed_given": self._seed_given,
@@ -576,7 +590,7 @@ class Loader(BatchSource):
     def _restart(self, setup: Setup) -> None:
         if self._runtime.pid == os.getpid():
             self._runtime.rest()  # for a while there are two
-        runtime = settle(self._store, setup)
+        runtime = settle(self._store, setup, self._tally)
         self._finalizer.detach()
         if self._runtime.pid == os.getpid():
             self._runtime.close()

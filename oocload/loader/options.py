@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from oocload.loader.world import detect
 from oocload.plan.ranks import ALONE, Share, Uneven
 from oocload.plan.select import Selection
 from oocload.plan.shuffle import Shuffle
-from oocload.units import whole_number
+from oocload.units import whole_number as whole_number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +59,8 @@ class Setup:
     drawn: str | None = None  # what tells these weights or classes from others
     window_blocks: int | None = None  # of a state that was loaded
     deal: bool | None = None
+    rules: Mapping[str, Any] = field(default_factory=dict)  # of ragged fields whose batches are assembled
+    bucket: str | None = None  # the ragged field by whose lengths rows are put together
 
     @property
     def fields(self) -> dict[str, FieldLayout]:

@@ -128,10 +128,13 @@ def check_rule(rule: Any) -> Rule:
         If it is none.
 
     """
-    if isinstance(rule, Pad) or (isinstance(rule, str) and rule == "values"):
+    if isinstance(rule, Pad):
         return rule
+    if isinstance(rule, str) and rule == "values":
+        return "values"
     raise InvalidArgumentError(
-        f"ragged must be oocload.Pad(...), 'values' (values and offsets), or a dict of field → one of these, got {rule!r}"
+        "ragged must be oocload.Pad(...), 'values' (values and offsets), or a dict of field → one of these, got "
+        f"{rule!r}"
     )
 
 

@@ -30,6 +30,8 @@ from oocload.chunks.read import FieldReader
 from oocload.chunks.scratch import Scratch
 from oocload.errors import ClosedError
 from oocload.layout import FieldLayout
+from oocload.loader.arena import NONE, Arenas
+from oocload.loader.buckets import Buckets
 from oocload.loader.budget import Budget
 from oocload.loader.jobs import SlabJob, Where, WindowJob, merged
 from oocload.loader.slabs import KeptBatches, Pool, carve
@@ -71,6 +73,10 @@ class Resources:
     scratches: deque[Scratch] = field(default_factory=deque)  # of threads that ended; a fresh one costs page faults
     n_pipelines: int = 0
     share: tuple[int, int] = (0, 1)  # which part of each window is read, and of how many
+    buckets: Buckets | None = None
+    arenas: Arenas = NONE
+    items: Mapping[str, int] = field(default_factory=dict)  # of ragged fields: those that a slab has room for
+    left_over: Mapping[str, int] = field(default_factory=dict)  # how many of them for rows of the slab before
 
     def restricted(self, part: Part) -> Resources:
         """Return what one process needs that reads a part of each window; scratch and counts are shared with this."""
@@ -350,7 +356,7 @@ def _queue(s: _Shared, plan: Plan, number: int, root: NDArray[np.uint8]) -> list
     """Decide where each row of a slab goes, and queue the tasks of the window that can now be read; return them."""
     job = _plan_slab(s.resources, plan, number, root)
     before = s.unsealed
-    read = _plan_window(plan, number, before, job)
+    read = _plan_window(plan, number, before, job, s.resources)
     tasks = _cut(read, s.resources) if read is not None else []
     with s.resources.condition:
         s.opening = False
@@ -373,16 +379,21 @@ def _queue(s: _Shared, plan: Plan, number: int, root: NDArray[np.uint8]) -> list
 def _plan_slab(r: Resources, plan: Plan, number: int, root: NDArray[np.uint8]) -> SlabJob:
     slab = plan.slab(number)
     n_index = slab.n_own if plan.indexed else 0
-    room, arrays = carve(root, r.fields, slab.n_places, 0 if r.pool.apart else n_index)
+    room, arrays = carve(root, r.fields, slab.n_places, 0 if r.pool.apart else n_index, r.arenas, r.items)
     if r.pool.apart:
         room = np.empty(n_index, np.int64)
-    return SlabJob(plan, number, slab, arrays, plan.places(number, room))
+    places = plan.places(number, room)
+    if r.buckets is not None and places is not None:
+        places[:] = r.buckets.places(plan, number, places)
+    return SlabJob(plan, number, slab, arrays, places)
 
 
-def _plan_window(plan: Plan, number: int, before: SlabJob | None, job: SlabJob) -> WindowJob | None:
+def _plan_window(plan: Plan, number: int, before: SlabJob | None, job: SlabJob, r: Resources) -> WindowJob | None:
     """Return what is read once a slab is open: its window, or the one before it where rows go to two slabs."""
     if plan.n_slabs == plan.n_windows:
-        return WindowJob.of(plan.reading(number), job, None)
+        reading = plan.reading(number)
+        regions = {name: arena.regions(reading, r.left_over[name]) for name, arena in r.arenas.of.items()}
+        return WindowJob.of(reading, job, None, regions)
     if number == 0:
         return None
     return WindowJob.of(plan.reading(number - 1, late_only=before is None), before, job)

@@ -19,15 +19,20 @@ from oocload.errors import (
     warn,
 )
 from oocload.layout import FieldLayout
+from oocload.loader.arena import Arenas, measure
+from oocload.loader.assemble import batch_nbytes
 from oocload.loader.available import available_memory, total_memory
 from oocload.loader.board import MOST_SLOTS
+from oocload.loader.buckets import Buckets
 from oocload.loader.budget import Budget
 from oocload.loader.fit import Costs, Fit, Wish, check_blocks, fit, smallest
 from oocload.loader.labels import warn_of_runs
 from oocload.loader.options import Setup, multiples_near
 from oocload.loader.pipeline import Part, Pipeline, Resources
+from oocload.loader.ragged import references, tallied
 from oocload.loader.slabs import BatchCopies, KeptBatches, Prepare, SlabPool, slab_nbytes
 from oocload.loader.stats import Stats
+from oocload.loader.tally import Tally
 from oocload.plan.balance import BalancedOptions, Classes
 from oocload.plan.blocks import BlockGrid, FieldRows, amplification, lay_blocks
 from oocload.plan.epoch import PLAN_NBYTES, PlanOptions
@@ -67,24 +72,28 @@ class Runtime:
         resident: frozenset[str],
         readers: Mapping[str, FieldReader],
         store: Store,
+        arenas: Arenas,
+        buckets: Buckets | None,
+        tally: Tally,
     ) -> None:
         self._store = store
         self.pid = os.getpid()
         self.options = options
+        self.buckets = buckets
         self.selection = selection
         self.fit = fitted
         self.min_memory = min_memory
         condition = threading.Condition(threading.RLock())
         self.budget = Budget(ceiling, condition)
-        self.stats = Stats(setup.fields, resident, self.budget, options.pool.n_groups / options.n_rows)
+        self.stats = Stats(setup.fields, resident, self.budget, options.pool.n_groups / options.n_rows, tally)
         self.n_blocks = blocks_of_rank(options.share, options.pool.n_groups)
         self.window_blocks = min(self.n_blocks, options.window_blocks * options.n_streams)
         self.relative_entropy = epoch_entropy(options.batch_rows, self.window_blocks, self.n_blocks, options.dealt)
         self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
         fields, n_copies = setup.fields, fitted.n_copies
         kept = KeptBatches()
-        self.copies = BatchCopies(fields, _copy_rows(options), n_copies, self.budget, condition, kept)
-        self._slabs = SlabPool(_slab_nbytes(setup, options), fitted.n_slabs, self.budget, condition)
+        self.copies = BatchCopies(fields, _copy_rows(options), n_copies, self.budget, condition, kept, arenas)
+        self._slabs = SlabPool(_slab_nbytes(setup, options, arenas), fitted.n_slabs, self.budget, condition)
         self._resources = Resources(
             fields=fields,
             readers=readers,
@@ -98,9 +107,14 @@ class Runtime:
             permuting_nbytes=_permuting_nbytes(options),
             scratch_nbytes=_scratch_nbytes(readers, resident),
             spare_nbytes=ceiling - fitted.needed,
+            buckets=buckets,
+            arenas=arenas,
+            items=_items_of_slab(options, arenas),
+            left_over=arenas.left_over(_left_over_rows(options)),
         )
         self.budget.take("order", _order_nbytes(options.pool.most_visits, options.shuffle))
         self.budget.take("selection", chosen_nbytes(setup, options))
+        self.budget.take("index", arenas.held_nbytes)
         for name, reader in readers.items():
             self.budget.take("resident" if name in resident else "index", reader.held_nbytes)
         self._held_nbytes = self.budget.held  # for as long as the loader lives
@@ -178,6 +192,8 @@ class Runtime:
         if all(ended):
             for reader in r.readers.values():
                 reader.close()
+            if self.buckets is not None:
+                self.buckets.close()
             r.readers = {}  # with the chunk indexes and fields that they hold
         self._slabs.close()
         self.copies.close()
@@ -199,7 +215,7 @@ def _give_all(budget: Budget, parts: Collection[str]) -> None:
             budget.give(part, held)
 
 
-def settle(store: Store, setup: Setup) -> Runtime:
+def settle(store: Store, setup: Setup, tally: Tally) -> Runtime:
     """Choose blocks, window, slabs and threads, and open what is needed to read.
 
     Raises
@@ -210,9 +226,10 @@ def settle(store: Store, setup: Setup) -> Runtime:
         If the ceiling is below the smallest that works.
 
     """
-    fields = setup.fields
+    feeds, fields = tallied(setup.feeds, tally), setup.fields
     grid, resident = lay_blocks(
-        setup.store_rows, {name: FieldRows(f.row_nbytes, f.segments) for name, f in fields.items()}
+        setup.store_rows,
+        {name: FieldRows(f.layout.row_nbytes, f.layout.segments, f.together) for name, f in setup.feeds.items()},
     )
     check_blocks(_order_nbytes(grid.n_blocks, bool(setup.shuffle)), setup.ceiling)
     selection = setup.selection or Selection.of_grid(grid)
@@ -223,21 +240,30 @@ def settle(store: Store, setup: Setup) -> Runtime:
         raise InvalidArgumentError(
             f"batch_size must be at most the rows of {whose}, {most}, got {setup.batch_size}; lower batch_size"
         )
-    readers = {name: feed.open(store) for name, feed in setup.feeds.items()}
+    readers = {name: feed.open(store) for name, feed in feeds.items()}
+    buckets = None
     try:
         options = _plan_options(setup, grid, selection)
-        costs = _costs(setup, options, readers, resident)
-        wish = _wish(setup, options.pool, _may_deal(setup, resident))
+        arenas = _arenas(store, setup, selection)
+        if setup.bucket is not None:
+            buckets = Buckets(store, arenas.of[setup.bucket].field, setup.seed)
+        costs = _costs(setup, options, readers, resident, arenas)
+        wish = _wish(setup, options.pool, _may_deal(setup, resident) and not arenas.of)
+        _check_rows(setup, arenas, costs, wish)
         fitted, ceiling = fit(costs, setup.ceiling, wish, setup.threads)
         options = replace(options, window_blocks=fitted.window_blocks, deal=fitted.deal)
         for name in resident:
-            readers[name] = setup.feeds[name].open(store, resident=True)
+            readers[name] = feeds[name].open(store, resident=True)
     except BaseException:
         for reader in readers.values():
             reader.close()
+        if buckets is not None:
+            buckets.close()
         raise
     least = smallest(costs, wish)
-    runtime = Runtime(options, fitted, ceiling, least, setup, selection, resident, readers, store)
+    runtime = Runtime(
+        options, fitted, ceiling, least, setup, selection, resident, readers, store, arenas, buckets, tally
+    )
     if setup.selection is None and setup.window_blocks is None:  # parts of a loader that warned do not warn again
         _warn_of_ceiling(setup.ceiling, fitted, least)
         _warn_of_amplification(fields, resident, grid)
@@ -265,6 +291,41 @@ def _plan_options(setup: Setup, grid: BlockGrid, selection: Selection) -> PlanOp
         )
     names = ("grid", "pool", "batch_rows", "window_blocks", "shuffle", "seed", "drop_last", "share")
     return BalancedOptions(**{name: getattr(plain, name) for name in names}, classes=classes)
+
+
+def _arenas(store: Store, setup: Setup, selection: Selection) -> Arenas:
+    """Return what the items of ragged fields need that lie in slabs as they are read."""
+    fields = references(setup.feeds)
+    if fields and (setup.weights is not None or setup.balance is not None):
+        raise InvalidArgumentError(
+            f"ragged must pad to one length where weights or balanced draw rows, for {', '.join(map(repr, fields))}: "
+            "which are drawn decides how much memory their items take; pass ragged=oocload.Pad(maxlen=...)"
+        )
+    groups = (selection.starts, selection.stops, selection.counts)
+    return Arenas({name: measure(store, field, groups, setup.batch_size) for name, field in fields.items()})
+
+
+def _check_rows(setup: Setup, arenas: Arenas, costs: Costs, wish: Wish) -> None:
+    """Refuse rows that are longer than the ceiling allows.
+
+    Raises
+    ------
+    MemoryCeilingError
+        If a row, or a batch of rows padded to it, is larger than the ceiling.
+
+    """
+    if setup.ceiling is None:
+        return
+    for name, arena in arenas.of.items():
+        longest, alone = arena.of_rows(1), Arenas({name: arena})
+        row, batch = arena.nbytes(longest), batch_nbytes(alone, setup.rules, setup.batch_size)
+        if max(row, batch) > setup.ceiling:
+            least = smallest(costs, wish)
+            raise MemoryCeilingError(
+                f"memory must be at least {least} bytes ({format_bytes(least)}) where the longest row of field "
+                f"{name!r} has {longest:,} items ({format_bytes(row)}), and a batch with it {format_bytes(batch)}, got "
+                f"{format_bytes(setup.ceiling)}; pass ragged=oocload.Pad(maxlen=...), or raise memory="
+            )
 
 
 def _may_deal(setup: Setup, resident: frozenset[str]) -> bool:
@@ -305,10 +366,17 @@ def _wish(setup: Setup, pool: Pool, may_deal: bool) -> Wish:
     return Wish(of_stream(min(n_blocks, max(least, blocks))), of_stream(least), of_stream(least), False)
 
 
-def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader], resident: frozenset[str]) -> Costs:
+def _costs(
+    setup: Setup,
+    options: PlanOptions,
+    readers: Mapping[str, FieldReader],
+    resident: frozenset[str],
+    arenas: Arenas,
+) -> Costs:
     held = sum(setup.feeds[n].resident_nbytes if n in resident else r.held_nbytes for n, r in readers.items())
     order = _order_nbytes(options.pool.most_visits, options.shuffle)
-    fixed = held + order + chosen_nbytes(setup, options)
+    fixed = held + order + chosen_nbytes(setup, options) + arenas.held_nbytes
+    fixed += batch_nbytes(arenas, setup.rules, setup.batch_size)
     once = [sum(readers[name].scratch_needs.values()) for name in resident]  # while resident fields are read
 
     def at(blocks: int, deal: bool) -> PlanOptions:
@@ -318,8 +386,8 @@ def _costs(setup: Setup, options: PlanOptions, readers: Mapping[str, FieldReader
         fixed=fixed,
         opening=fixed + max(once, default=0),
         per_thread=_scratch_nbytes(readers, resident),
-        batch=lambda *window: slab_nbytes(setup.fields, _copy_rows(at(*window)), 0),
-        slab=lambda *window: _slab_nbytes(setup, at(*window)),
+        batch=lambda *window: _copy_nbytes(setup, at(*window), arenas),
+        slab=lambda *window: _slab_nbytes(setup, at(*window), arenas),
         left_over=lambda *window: int(at(*window).leaves_over),
         shuffle=lambda *window: _permuting_nbytes(at(*window)),
         dealt=lambda *window: at(*window).dealt,
@@ -331,8 +399,26 @@ def _scratch_nbytes(readers: Mapping[str, FieldReader], resident: frozenset[str]
     return sum(most_needs([r for name, r in readers.items() if name not in resident]).values())
 
 
-def _slab_nbytes(setup: Setup, options: PlanOptions) -> int:
-    return slab_nbytes(setup.fields, options.slab_rows, options.most_read if options.indexed else 0)
+def _slab_nbytes(setup: Setup, options: PlanOptions, arenas: Arenas) -> int:
+    items_nbytes = arenas.nbytes(_items_of_slab(options, arenas))
+    return slab_nbytes(setup.fields, options.slab_rows, options.most_read if options.indexed else 0, items_nbytes)
+
+
+def _items_of_slab(options: PlanOptions, arenas: Arenas) -> dict[str, int]:
+    """Return how many items of each ragged field a slab has room for."""
+    n_cut = 2 * options.n_streams * (options.share.n_streams > 1)
+    return arenas.of_slab(options.most_read, n_cut, _left_over_rows(options))
+
+
+def _left_over_rows(options: PlanOptions) -> int:
+    """Return the most rows that a slab begins with from the one before."""
+    return _copy_rows(options) if options.leaves_over else 0
+
+
+def _copy_nbytes(setup: Setup, options: PlanOptions, arenas: Arenas) -> int:
+    """Return the bytes of a copy of rows of a slab."""
+    n_rows = _copy_rows(options)
+    return slab_nbytes(setup.fields, n_rows, 0, arenas.nbytes(arenas.left_over(n_rows)))
 
 
 def _copy_rows(options: PlanOptions) -> int:

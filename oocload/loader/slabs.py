@@ -13,14 +13,17 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oocload.chunks.ragged import REFERENCE
 from oocload.chunks.scratch import align
 from oocload.errors import KeptBatchesWarning, warn
 from oocload.layout import FieldLayout
+from oocload.loader.arena import NONE, Arenas
 from oocload.loader.budget import Budget
 
 
@@ -215,6 +218,8 @@ class BatchCopies:
         Guards them.
     kept
         Tells the user where more are held.
+    arenas
+        What the items of ragged fields need.
 
     """
 
@@ -226,9 +231,13 @@ class BatchCopies:
         budget: Budget,
         condition: threading.Condition,
         kept: KeptBatches,
+        arenas: Arenas = NONE,
     ) -> None:
         self._fields = fields
-        self._pool = SlabPool(slab_nbytes(fields, batch_rows, 0), n_copies, budget, condition, "copies")
+        self._arenas, self._items = arenas, arenas.left_over(batch_rows)
+        self._pool = SlabPool(
+            slab_nbytes(fields, batch_rows, 0, arenas.nbytes(self._items)), n_copies, budget, condition, "copies"
+        )
         self._condition = condition
         self._kept, self._budget = kept, budget
 
@@ -244,7 +253,7 @@ class BatchCopies:
             root = self._pool.lease(beyond)
         if beyond and self._budget.held > self._budget.ceiling:
             self._kept.tell()
-        return carve(root, self._fields, n_rows, 0)[1]
+        return carve(root, self._fields, n_rows, 0, self._arenas, self._items)[1]
 
     def of(
         self, arrays: Mapping[str, NDArray[Any]], rows: slice | NDArray[np.int64], n_rows: int
@@ -271,9 +280,10 @@ _LEAST_HUGE_NBYTES = 16 * 2**20
 _INDEX_NBYTES = 8  # a row's destination
 
 
-def slab_nbytes(fields: Mapping[str, FieldLayout], n_rows: int, index_rows: int) -> int:
+def slab_nbytes(fields: Mapping[str, FieldLayout], n_rows: int, index_rows: int, items_nbytes: int = 0) -> int:
     """Return the size of a slab for rows of some fields, and for the destinations of rows while they are read."""
-    nbytes = align(_INDEX_NBYTES * index_rows) + sum(align(f.row_nbytes * n_rows) for f in fields.values())
+    nbytes = align(_INDEX_NBYTES * index_rows) + sum(align(_row_nbytes(f) * n_rows) for f in fields.values())
+    nbytes += items_nbytes
     return nbytes if nbytes < _LEAST_HUGE_NBYTES else -(-nbytes // _HUGE_PAGE_NBYTES) * _HUGE_PAGE_NBYTES
 
 
@@ -289,16 +299,29 @@ def _let_go(_: NDArray[np.uint8]) -> None:
     """Do nothing: whoever was to call this held the slab until now."""
 
 
+def _row_nbytes(field: FieldLayout) -> int:
+    """Return the bytes of a row of a slab; the items of ragged rows lie apart."""
+    return field.dtype.itemsize if field.dtype == REFERENCE else field.row_nbytes
+
+
 def carve(
-    root: NDArray[np.uint8], fields: Mapping[str, FieldLayout], n_rows: int, index_rows: int
+    root: NDArray[np.uint8],
+    fields: Mapping[str, FieldLayout],
+    n_rows: int,
+    index_rows: int,
+    arenas: Arenas = NONE,
+    items: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
-    """Return room for destinations, and one array of ``n_rows`` rows per field; each begins at an aligned address."""
+    """Return room for destinations, and one array of ``n_rows`` rows per field; each begins at an aligned address.
+
+    Behind them lie the items of ragged rows, as many of each field as ``items`` says.
+    """
     offset = _INDEX_NBYTES * index_rows
     index = root[:offset].view(np.int64)
     offset = align(offset)
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Any] = {}
     for name, field in fields.items():
-        nbytes = field.row_nbytes * n_rows
+        nbytes = _row_nbytes(field) * n_rows
         if field.dtype.hasobject:  # its room in the slab stays untouched, and stands for what the objects take
             arrays[name] = np.empty((n_rows, *field.row_shape), field.dtype)
             weakref.finalize(arrays[name], _let_go, root).atexit = False  # and the slab is not free before they go
@@ -306,4 +329,7 @@ def carve(
             continue
         arrays[name] = root[offset : offset + nbytes].view(field.dtype).reshape(n_rows, *field.row_shape)
         offset += align(nbytes)
+    for name, n_items in items.items():
+        arrays[name] = arenas.of[name].carve(root[offset:], arrays[name], n_items)
+        offset += arenas.of[name].nbytes(n_items)
     return index, arrays

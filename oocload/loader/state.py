@@ -42,6 +42,7 @@ def identity_of(store: str, setup: Setup, options: PlanOptions) -> dict[str, Any
         "streams": share.streams,
         "world_size": None if elastic else share.world_size,
         "uneven": share.uneven,
+        "bucket_by_length": setup.bucket,
     }
 
 
@@ -60,6 +61,8 @@ def check_state(state: Any, identity: Mapping[str, Any], n_batches: int) -> Posi
         If it does not; the message says what differs.
 
     """
+    if isinstance(state, Mapping):
+        state = {"bucket_by_length": None, **state}  # of which earlier states know nothing
     expected = {"version", *identity, *Position._fields}
     if not isinstance(state, Mapping) or not (expected <= state.keys() or state.get("version", VERSION) != VERSION):
         raise StateError(f"state must be what state_dict() returned, got {type(state).__name__} without its keys")

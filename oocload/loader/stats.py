@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from oocload.layout import FieldLayout
 from oocload.loader.budget import Budget
+from oocload.loader.tally import Tally
 from oocload.units import format_bytes
 
 
@@ -29,11 +30,18 @@ class Stats:
         Seconds of worker threads spent reading, decoding and scattering, summed over threads.
     memory
         The `Budget`: bytes held by part, and their peaks.
+    padded
+        Of ragged rows that were padded: ``items`` and items of ``padding`` beside them.
 
     """
 
     def __init__(
-        self, fields: Mapping[str, FieldLayout], resident: frozenset[str], budget: Budget, blocks_per_row: float
+        self,
+        fields: Mapping[str, FieldLayout],
+        resident: frozenset[str],
+        budget: Budget,
+        blocks_per_row: float,
+        padded: Tally,
     ) -> None:
         self.rows = 0
         self.blocks = 0
@@ -43,6 +51,7 @@ class Stats:
         self.elapsed_s = 0.0
         self.busy_s = 0.0
         self.memory = budget
+        self.padded = padded
         self._fields = fields
         self._resident = resident
         self._blocks_per_row = blocks_per_row
@@ -100,6 +109,11 @@ class Stats:
         """
         return self.blocks / (self.rows * self._blocks_per_row) if self.rows else 0.0
 
+    @property
+    def padded_share(self) -> float:
+        """Share of padding in ragged rows that were padded, 0 to 1."""
+        return self.padded.share
+
     def __repr__(self) -> str:
         lines = [
             f"{self.rows:,} rows in {self.batches:,} batches, {self.rows_per_s:,.0f} rows/s",
@@ -107,6 +121,7 @@ class Stats:
             f"threads were busy for {self.busy_s:.2f} s",
             f"decoded {format_bytes(self.decoded_bytes)}, {self.amplification:.2f} per byte delivered; "
             f"each block was read {self.reads_per_block:.2f} times an epoch",
+            *([f"padding is {self.padded_share:.1%} of the rows that were padded"] if self.padded.items else []),
             f"memory: {self.memory!r}",
             *(f"field {name!r}: {path}" for name, path in self.paths.items()),
         ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from oocload.errors import InvalidArgumentError
 from oocload.loader.batch import Batch
 
@@ -41,6 +43,9 @@ def apply(transform: Callable[[Any], Any] | None, batch: Batch, n_rows: int, epo
 
 def _arrays(batch: Batch) -> Iterator[Any]:
     """Yield the arrays of a batch."""
+    if hasattr(batch, "n_rows"):
+        yield np.empty(batch.n_rows)
+        return
     if isinstance(batch, Mapping):
         batch = tuple(batch.values())
     if isinstance(batch, tuple | list):

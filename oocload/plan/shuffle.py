@@ -26,6 +26,8 @@ USES = 8
 MIXES = 9
 CUTS = 10
 BATCHES = 11
+BUCKETS = 13
+BUCKETS = 13
 
 WORKSPACE_NBYTES = 32  # per element, while a permutation is made: keys, two orders and the sort's own copy
 
