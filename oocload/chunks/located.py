@@ -38,7 +38,7 @@ class LocatedField:
 
     def __init__(self, store: Store, field: FieldLayout, keep_open: int) -> None:
         self.layout = field
-        self.grid = ChunkGrid(field.shape, field.chunks or field.shape)
+        self.grid = ChunkGrid(field.shape, field.chunks or tuple(max(1, n) for n in field.shape))
         self.locations = store.locate(field.name)
         self.native = field.stored_dtype == field.dtype
         self._where = f"{store.address}, field {field.name!r}"
