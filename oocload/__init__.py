@@ -21,6 +21,7 @@ from oocload.errors import (
     StoreFormatError,
     StoreNotFoundError,
     TargetExistsError,
+    TransformError,
     UnknownFieldError,
 )
 from oocload.loader.loader import Loader
@@ -56,6 +57,7 @@ __all__ = [
     "StoreFormatError",
     "StoreNotFoundError",
     "TargetExistsError",
+    "TransformError",
     "UnknownFieldError",
     "Writer",
     "convert",
