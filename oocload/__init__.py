@@ -21,6 +21,7 @@ from oocload.errors import (
     StoreFormatError,
     StoreNotFoundError,
     TargetExistsError,
+    TransformError,
     UnknownFieldError,
 )
 from oocload.loader.loader import Loader
@@ -59,6 +60,7 @@ __all__ = [
     "StoreFormatError",
     "StoreNotFoundError",
     "TargetExistsError",
+    "TransformError",
     "UnknownFieldError",
     "Writer",
     "convert",

@@ -14,6 +14,7 @@
       ConversionError        (RuntimeError)       a conversion stopped; nothing is at the destination
       CheckpointError        (OSError)            a checkpoint of a training run is damaged
       ClosedError            (RuntimeError)       used after close()
+      TransformError         (RuntimeError)       a process that ran transforms ended, or raised what cannot be sent
       MissingPackageError    (ImportError)        an optional package is not installed
 
     OocloadWarning           (UserWarning)
@@ -80,6 +81,10 @@ class CheckpointError(OocloadError, OSError):
 
 class ClosedError(OocloadError, RuntimeError):
     """An object was used after its ``close()``."""
+
+
+class TransformError(OocloadError, RuntimeError):
+    """A process that ran transforms ended in the middle of a batch, or raised what cannot be sent from there."""
 
 
 class MissingPackageError(OocloadError, ImportError):

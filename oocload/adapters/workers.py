@@ -20,7 +20,6 @@ from oocload.loader.batch import Batch
 from oocload.loader.board import Board
 from oocload.loader.loader import Loader
 from oocload.loader.team import Team
-from oocload.loader.transform import apply
 
 if TYPE_CHECKING:
     from oocload.loader.source import BatchSource
@@ -94,15 +93,15 @@ class Workers:
     def _together(
         self, loader: Loader, team: Team, token: int, finish: Callable[[Batch], Batch] | None
     ) -> Iterator[Batch]:
-        epoch = team.epoch
+        epoch, transform = team.epoch, loader.transform
         n_batches = team.n_workers * (2 + team.n_ahead)
         sender = Sender(self._board, token, loader.fields, loader.batch_size, n_batches)
 
         def copied(arrays: Mapping[str, NDArray[Any]], number: int) -> Batch:
-            if loader.transform is None:
+            if transform is None:
                 return loader.form.build((sender.copies if finish is None else shared_copies)(arrays).__getitem__)
             batch = loader.form.build({name: array.copy() for name, array in arrays.items()}.__getitem__)
-            return as_tensors(apply(loader.transform, batch, loader.rows_of(number), epoch, number))
+            return as_tensors(transform.apply(batch, loader.rows_of(number), epoch, number))
 
         with closing(loader.batches_of_worker(team, copied)) as batches:
             for number, batch in batches:

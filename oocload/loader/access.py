@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
 
-from oocload.loader.filled import Slab, slabs
+from oocload.loader.filled import Slab, SlabStream
 from oocload.loader.runtime import Runtime
 
 
@@ -23,7 +23,7 @@ class BatchAccess:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._slabs: Generator[Slab] | None = None
+        self._slabs: SlabStream | None = None
         self._slab: Slab | None = None
 
     def get(self, epoch: int, batch: int) -> Callable[[str], NDArray[Any]]:
@@ -56,5 +56,5 @@ class BatchAccess:
             self._slab = next(self._slabs, None)
         if not self._holds(epoch, batch):
             self.close()
-            self._slabs = slabs(self.runtime, epoch, batch, endless=False, ahead=0)
+            self._slabs = SlabStream(self.runtime, epoch, batch, endless=False, ahead=0)
             self._slab = next(self._slabs)

@@ -248,8 +248,8 @@ def lengths_of(reader: FieldReader, ranges: Ranges, scratch: Scratch) -> NDArray
     return lengths
 
 
-class Room:
-    """Room for the items of some blocks, one after the other.
+class ItemRoom:
+    """ItemRoom for the items of some blocks, one after the other.
 
     Parameters
     ----------
@@ -295,7 +295,7 @@ class WithItems:
     in_order = False
     takes_all = False
 
-    def __init__(self, places: Target, room: Room) -> None:
+    def __init__(self, places: Target, room: ItemRoom) -> None:
         self._places, self._room = places, room
 
     def behind(self, at: int) -> WithItems:

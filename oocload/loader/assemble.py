@@ -123,16 +123,3 @@ def _nbytes(arena: Arena, rule: Rule | Literal["sparse"], n_rows: int) -> int:
         return arena.nbytes(arena.of_rows(n_rows)) + 8 * n_rows
     width = arena.of_rows(1) if rule.maxlen is None else min(arena.of_rows(1), rule.maxlen)
     return n_rows * width * ragged.values.row_nbytes
-
-
-@dataclass(frozen=True)
-class Then:
-    """One function after another."""
-
-    first: Any
-    second: Any
-
-    def __call__(self, batch: Batch) -> Batch:
-        """Return what both make of a batch."""
-        made = self.first(batch)
-        return made if self.second is None else self.second(made)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,10 +76,8 @@ class Slab:
         return start, min(start + self.batch_rows, self.n_rows)
 
 
-def slabs(
-    runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int = 1000, part: Part | None = None
-) -> Generator[Slab]:
-    """Yield the slabs from the one where a batch begins; closing the generator stops the threads.
+class SlabStream(Iterator[Slab]):
+    """The slabs from the one where a batch begins; closing it stops the threads.
 
     Parameters
     ----------
@@ -96,11 +93,32 @@ def slabs(
         What of it this process reads, where others read the rest.
 
     """
-    source = slabs_from(runtime.options, epoch, batch, endless)
-    first = (epoch, batch)
-    one_slab = runtime.fit.tight and part is None
-    with closing(runtime.open_pipeline(source, ahead + runtime.options.dealt, part)) as pipeline:
-        left = _LeftOver(runtime.copies)
+
+    def __init__(
+        self, runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int = 1000, part: Part | None = None
+    ) -> None:
+        source = slabs_from(runtime.options, epoch, batch, endless)
+        one_slab = runtime.fit.tight and part is None
+        self._pipeline = runtime.open_pipeline(source, ahead + runtime.options.dealt, part)
+        self._slabs = _in_order(self._pipeline, runtime, (epoch, batch), one_slab)
+
+    def __next__(self) -> Slab:
+        return next(self._slabs)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next slab is there, or none will come, so that nobody has to wait for it."""
+        return self._pipeline.ready
+
+    def close(self) -> None:
+        """Stop the threads and let go of what they have filled; a second call does nothing."""
+        self._slabs.close()
+        self._pipeline.close()
+
+
+def _in_order(pipeline: Pipeline, runtime: Runtime, first: tuple[int, int], one_slab: bool) -> Generator[Slab]:
+    left = _LeftOver(runtime.copies)
+    try:
         while (slab := _next(pipeline, runtime, left, first)) is not None:
             last = slab.cut_last(runtime.copies) if one_slab else None
             if slab.n_batches > slab.skip:
@@ -109,6 +127,8 @@ def slabs(
             if last is not None:
                 yield last
             del last
+    finally:
+        pipeline.close()
 
 
 class _LeftOver:

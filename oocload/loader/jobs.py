@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.chunks.target import Dealt, Picked, Places, Target
-from oocload.loader.arena import RaggedArray, Room, WithItems
+from oocload.loader.arena import ItemRoom, RaggedArray, WithItems
 from oocload.plan.windows import Plan, Reading, SlabPlan
 
 
@@ -128,7 +128,7 @@ class Where:
         assert own is not None
         ends = self._job.regions[name]
         first, last = self._ranges
-        return WithItems(target, Room(cast(Any, own.arrays[name]), int(ends[first]), int(ends[last])))
+        return WithItems(target, ItemRoom(cast(Any, own.arrays[name]), int(ends[first]), int(ends[last])))
 
 
 def _places(job: SlabJob, name: str, behind: int, first: int, last: int) -> Places:

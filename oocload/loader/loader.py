@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, overload
 
 from numpy.typing import ArrayLike, NDArray
@@ -17,12 +18,13 @@ import oocload.stores as stores
 from oocload.errors import ClosedError, InvalidArgumentError
 from oocload.layout import FieldLayout
 from oocload.loader.access import BatchAccess
-from oocload.loader.assemble import Assemble, Then
+from oocload.loader.assemble import Assemble
 from oocload.loader.batch import Batch, BatchForm, Cut, check_fields, choose_form
 from oocload.loader.columns import read_classes, read_weights
-from oocload.loader.filled import Slab, slabs
+from oocload.loader.filled import Slab, SlabStream
 from oocload.loader.handle import StoreHandle
 from oocload.loader.labels import label_field
+from oocload.loader.numbered import NumberedBatches
 from oocload.loader.options import Setup, check_flags, check_sampling, check_share, print_of, whole_number
 from oocload.loader.padding import Rule
 from oocload.loader.ragged import check_bucket, deliver
@@ -35,7 +37,7 @@ from oocload.loader.stats import Stats
 from oocload.loader.tally import Tally
 from oocload.loader.team import Team
 from oocload.loader.together import batches_of_worker
-from oocload.loader.transform import apply
+from oocload.loader.transform import Numbered, Stage, Stages, Transforms, stages_of
 from oocload.plan.measure import ShuffleQuality, measure
 from oocload.plan.ranks import Uneven
 from oocload.plan.select import Selection
@@ -74,7 +76,12 @@ class Loader(BatchSource):
         Leave out the last batch where it is not full.
     transform
         Called with each batch, as it would be delivered; what it returns is delivered. Arrays in it must have the
-        batch's rows on axis 0.
+        batch's rows on axis 0. One that requires a second argument, or names one ``rng``, is given a NumPy generator
+        that is a pure function of seed, epoch, batch and rank. `map` adds another.
+    transform_workers
+        Where transforms run: None, ahead of the consumer in as many threads as read, so that they must be thread-safe;
+        0, in the consumer's thread, one batch after the other; from 1, in so many processes, for code that holds the
+        GIL. See ``docs/transforms.md``.
     threads
         Threads that read and decode; None takes one per core that this process may use.
     rank, world_size
@@ -126,7 +133,8 @@ class Loader(BatchSource):
         seed: int | None = None,
         memory: int | str | None = None,
         drop_last: bool = False,
-        transform: Callable[[Any], Any] | None = None,
+        transform: Callable[..., Any] | None = None,
+        transform_workers: int | None = None,
         threads: int | None = None,
         rank: int | None = None,
         world_size: int | None = None,
@@ -137,7 +145,10 @@ class Loader(BatchSource):
         sparse: bool = False,
         bucket_by_length: bool | str = False,
     ) -> None:
-        check_flags(shuffle, drop_last, transform)
+        check_flags(shuffle, drop_last)
+        stages = stages_of(() if transform is None else (transform,))
+        if transform_workers is not None:
+            transform_workers = whole_number("transform_workers", transform_workers, 0)
         check_sampling(shuffle, weights, balanced)
         batch_size = whole_number("batch_size", batch_size, 1)
         seed = None if seed is None else whole_number("seed", seed, 0, 2**64 - 1)
@@ -172,22 +183,22 @@ class Loader(BatchSource):
                 weights=given,
                 balance=balance,
                 drawn=print_of(given, balance),
+                transform_workers=transform_workers,
                 rules=delivery.rules,
                 bucket=check_bucket(bucket_by_length, delivery, shuffle, share),
             )
-            self._start(delivery.form, transform, setup)
+            self._start(delivery.form, stages, setup)
         except BaseException:
             self._handle.release()
             raise
 
-    def _start(self, form: BatchForm, transform: Callable[[Any], Any] | None, setup: Setup) -> None:
+    def _start(self, form: BatchForm, stages: Stages, setup: Setup) -> None:
         """Settle on what is read, at the beginning of epoch 0."""
         super().__init__()
-        self._form, self._given_transform, self._setup = form, transform, setup
+        self._form, self._stages, self._setup = form, stages, setup
+        self._made_in = os.getpid()
         self._tally = Tally()
-        self._transform = transform
-        if setup.rules:
-            self._transform = Then(Assemble(form, setup.rules, self._tally), transform)
+        self._before = (Stage(Assemble(form, setup.rules, self._tally)),) if setup.rules else ()
         self._access: BatchAccess | None = None
         self._planned: Plan | None = None
         self._closed = False
@@ -226,7 +237,11 @@ class Loader(BatchSource):
             if self._access is None or self._access.runtime is not runtime:
                 self._access = BatchAccess(runtime)
             batch = self._form.build(self._access.get(epoch, number))
-        return apply(self._transform, batch, self.rows_of(number), epoch, number)
+        if (transform := self.transform) is None:
+            return batch
+        made = transform.applied(Numbered(epoch, number, self.rows_of(number), batch))
+        runtime.stats.transform_s += made.took_s
+        return made.batch
 
     def slabs(self) -> Generator[dict[str, NDArray[Any]]]:
         """Iterate over one epoch as `__iter__` does, many batches at a time; what adapters are built on.
@@ -401,27 +416,40 @@ class Loader(BatchSource):
         chosen = select(self._runtime.options.grid, self._runtime.selection, rows)
         return next(iter(self._children([chosen])))
 
+    def map(self, fn: Callable[..., Any]) -> Loader:
+        """Return a loader of the same batches, passed through one function more; see `BatchSource.map`."""
+        with self._lock:
+            self._usable()
+            self._follow()
+            child = self._sibling((*self._stages, *stages_of((fn,), len(self._stages))), self._settled())
+            child._epoch, child._batch, child._begun = self._epoch, self._batch, self._begun
+            return child
+
     def _children(self, selections: Sequence[Selection]) -> list[Loader]:
         """Return loaders of parts of the rows."""
         self._usable()
         children: list[Loader] = []
         try:
             for selection in selections:
-                child = object.__new__(type(self))
-                child._seed_given = self._seed_given
-                child._handle = self._handle.share()
-                try:
-                    setup = replace(self._setup, selection=selection, window_blocks=None, deal=None)
-                    child._start(self._form, self._given_transform, setup)
-                except BaseException:
-                    child._handle.release()
-                    raise
-                children.append(child)
+                setup = replace(self._setup, selection=selection, window_blocks=None, deal=None)
+                children.append(self._sibling(self._stages, setup))
         except BaseException:
             for child in children:
                 child.close()
             raise
         return children
+
+    def _sibling(self, stages: Stages, setup: Setup) -> Loader:
+        """Return a loader that reads the same store."""
+        child = object.__new__(type(self))
+        child._seed_given = self._seed_given
+        child._handle = self._handle.share()
+        try:
+            child._start(self._form, stages, setup)
+        except BaseException:
+            child._handle.release()
+            raise
+        return child
 
     def shuffle_quality(self) -> ShuffleQuality:
         """Return how well the current epoch is mixed, from its plan; reads no rows but the labels.
@@ -454,9 +482,11 @@ class Loader(BatchSource):
         return self._form
 
     @property
-    def transform(self) -> Callable[[Any], Any] | None:
-        """The function that each batch passes through."""
-        return self._transform
+    def transform(self) -> Transforms | None:
+        """The chain of functions that each batch passes through; None where there are none."""
+        o = self._runtime.options
+        stages = (*self._before, *self._stages)
+        return Transforms(stages, o.seed, o.share.rank) if stages else None
 
     @property
     def n_rows(self) -> int:
@@ -467,6 +497,11 @@ class Loader(BatchSource):
     def epoch_rows(self) -> int:
         """Rows of an epoch: those of the store, or this rank's share of them."""
         return self._runtime.options.n_rows
+
+    @property
+    def rank(self) -> int:
+        """Of this process in the job."""
+        return self._setup.share.rank
 
     @property
     def world_size(self) -> int:
@@ -561,7 +596,7 @@ class Loader(BatchSource):
         return {
             "store": self._store,
             "form": self._form,
-            "transform": self._given_transform,
+            "stages": self._stages,
             "setup": self._settled(),
             "position": (self._epoch, self._batch, self._begun),
             "seed_given": self._seed_given,
@@ -570,7 +605,7 @@ class Loader(BatchSource):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._handle = StoreHandle(state["store"], owned=True)
         self._seed_given = state["seed_given"]
-        self._start(state["form"], state["transform"], state["setup"])
+        self._start(state["form"], state["stages"], state["setup"])
         self._epoch, self._batch, self._begun = state["position"]
 
     def _settled(self) -> Setup:
@@ -610,21 +645,26 @@ class Loader(BatchSource):
     def _slabs(self, endless: bool) -> Iterator[tuple[int, Slab]]:
         """Yield (this iteration's turn, filled slab) from where the loader stands; what every adapter is built on."""
         runtime = self._usable()
-        with self._lock:
-            epoch, batch, turn = self._begin()
-            if self._access is not None:
-                self._access.close()
-                self._access = None
+        epoch, batch, turn = self._begin_reading()
         for slab in self._stream(runtime, epoch, batch, endless):
             yield turn, slab
             del slab
         self._finish(turn, epoch)
 
+    def _begin_reading(self) -> tuple[int, int, int]:
+        """Return where an iteration starts, and its turn; let go of what was read by number."""
+        with self._lock:
+            begun = self._begin()
+            if self._access is not None:
+                self._access.close()
+                self._access = None
+        return begun
+
     def _stream(self, runtime: Runtime, epoch: int, batch: int, endless: bool) -> Iterator[Slab]:
         """Yield filled slabs from a position, timing the wait for each."""
         stats = runtime.stats
         stats.begin_pass()
-        with closing(slabs(runtime, epoch, batch, endless)) as stream:
+        with closing(SlabStream(runtime, epoch, batch, endless)) as stream:
             while True:
                 began = time.perf_counter()
                 slab = next(stream, None)
@@ -652,18 +692,53 @@ class Loader(BatchSource):
 
     def _deliver(self, endless: bool, cut: Cut | None = None) -> Iterator[Batch]:
         cut = self._form.cut if cut is None else cut
-        transform, stats = self._transform, self._usable().stats
+        return (
+            self._deliver_transformed(endless, cut)
+            if self._before or self._stages
+            else self._deliver_read(endless, cut)
+        )
+
+    def _deliver_read(self, endless: bool, cut: Cut) -> Iterator[Batch]:
+        stats = self._usable().stats
         for turn, slab in self._slabs(endless):
             batches = cut(slab.rows(), slab.batch_rows)
             for number, start, stop in slab.batches():
                 batch = next(batches)
-                if transform is not None:
-                    batch = apply(transform, batch, stop - start, slab.epoch, number)
                 self._note(turn, slab.epoch, number + 1)
                 stats.add_batch(stop - start)
                 yield batch
                 del batch
             del batches, slab
+
+    def _deliver_transformed(self, endless: bool, cut: Cut) -> Iterator[Batch]:
+        runtime, transforms = self._usable(), self.transform
+        assert transforms is not None
+        n_workers = self._setup.transform_workers
+        if n_workers and self._made_in != os.getpid():
+            n_workers = 0  # in a forked child
+        if n_workers and self._before:  # ragged rows are in the slab, and become arrays before they leave it
+            cut = partial(_assembled, cut, self._before[0].function)
+            n_workers, transforms = n_workers if self._stages else None, replace(transforms, stages=self._stages)
+        runtime.transforming.prepare(transforms, n_workers)
+        epoch, batch, turn = self._begin_reading()
+        stats = runtime.stats
+        stats.begin_pass()
+        with closing(SlabStream(runtime, epoch, batch, endless)) as stream:
+            source = NumberedBatches(stream, cut, stats)
+            with closing(runtime.transforming.run(source, transforms, n_workers)) as batches:
+                for made in batches:
+                    self._note(turn, made.epoch, made.number + 1)
+                    stats.add_batch(made.n_rows)
+                    stats.transform_s += made.took_s
+                    yield made.batch
+                    del made
+        self._finish(turn, epoch)
+
+
+def _assembled(
+    cut: Cut, assemble: Callable[[Batch], Batch], arrays: Mapping[str, NDArray[Any]], batch_rows: int
+) -> Iterator[Batch]:
+    return map(assemble, cut(arrays, batch_rows))
 
 
 def _close(runtime: Runtime, handle: StoreHandle) -> None:

@@ -17,11 +17,11 @@ from oocload.layout import FieldLayout
 from oocload.loader.batch import Batch, BatchForm, Cut
 from oocload.loader.budget import Budget
 from oocload.loader.loader import Loader
-from oocload.loader.options import check_transform, whole_number
+from oocload.loader.options import whole_number
 from oocload.loader.slabs import BatchCopies, KeptBatches, Prepare, slab_nbytes
 from oocload.loader.source import BatchSource
 from oocload.loader.stats import Stats
-from oocload.loader.transform import apply
+from oocload.loader.transform import Stages, Transforms, stages_of
 from oocload.plan.mix import ByBatches, Until, WithinBatches, check_until, shares_of
 from oocload.plan.shuffle import MIXES, permutation
 
@@ -40,7 +40,7 @@ def mix(
     until: Until = "first",
     batch_size: int | None = None,
     seed: int = 0,
-    transform: Callable[[Any], Any] | None = None,
+    transform: Callable[..., Any] | None = None,
 ) -> Mix:
     """Interleave loaders at fixed proportions.
 
@@ -62,7 +62,8 @@ def mix(
     seed
         By rows: of the order within batches.
     transform
-        Called with each batch; what it returns is delivered. Arrays in it must have the batch's rows on axis 0.
+        Called with each batch, in the consumer's thread; what it returns is delivered. Arrays in it must have the
+        batch's rows on axis 0. Random numbers come as those of a `Loader`, from the seed given here.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def mix(
     [3, 3, 3, 3, 3, 3, 3, 3]
 
     """
-    return Mix(loaders, weights, by, until, batch_size, seed, transform)
+    return Mix(loaders, weights, by, until, batch_size, seed, stages_of(() if transform is None else (transform,)))
 
 
 class Mix(BatchSource):
@@ -100,21 +101,20 @@ class Mix(BatchSource):
         until: Until,
         batch_size: int | None,
         seed: int,
-        transform: Callable[[Any], Any] | None,
+        stages: Stages,
     ) -> None:
-        self._given = (weights, by, until, batch_size, seed, transform)
+        self._given = (weights, by, until, batch_size, seed)
+        self._stages = stages
         self._ahead: tuple[tuple[int, int], Generator[Arrays]] | None = None
         self._loaders = _checked(loaders)
         if by not in get_args(MixBy):
             raise InvalidArgumentError(f"by must be 'rows' or 'batches', got {by!r}")
         check_until(until)
-        check_transform(transform)
         if batch_size is not None and by == "batches":
             raise InvalidArgumentError("batch_size must not be given where by='batches': batches are the loaders' own")
         first = self._loaders[0]
         self._batch_size = first.batch_size if batch_size is None else whole_number("batch_size", batch_size, 1)
         self._seed = whole_number("seed", seed, 0, 2**64 - 1)
-        self._transform = transform
         shares = shares_of(weights, len(self._loaders))
         self._schedule: WithinBatches | ByBatches
         if by == "rows":
@@ -210,8 +210,10 @@ class Mix(BatchSource):
         self._finish(turn, epoch)
 
     def _built(self, arrays: Arrays, epoch: int, number: int) -> Batch:
-        n_rows = len(next(iter(arrays.values())))
-        return apply(self._transform, self.form.build(arrays.__getitem__), n_rows, epoch, number)
+        batch = self.form.build(arrays.__getitem__)
+        if (transform := self.transform) is None:
+            return batch
+        return transform.apply(batch, len(next(iter(arrays.values()))), epoch, number)
 
     def _arrays(self, epoch: int, batch: int) -> Generator[Arrays]:
         """Yield the batches of an epoch from one on."""
@@ -377,9 +379,18 @@ class Mix(BatchSource):
         return self._loaders[0].form
 
     @property
-    def transform(self) -> Callable[[Any], Any] | None:
-        """The function that each batch passes through."""
-        return self._transform
+    def transform(self) -> Transforms | None:
+        """The chain of functions that each batch passes through; None where there are none."""
+        rank = self._loaders[0].rank
+        return Transforms(self._stages, self._seed, rank) if self._stages else None
+
+    def map(self, fn: Callable[..., Any]) -> Mix:
+        """Return a mix of the same loaders, passed through one function more; see `BatchSource.map`."""
+        with self._lock:
+            self._follow()
+            child = Mix(self._loaders, *self._given, (*self._stages, *stages_of((fn,), len(self._stages))))
+            child._epoch, child._batch, child._begun = self._epoch, self._batch, self._begun
+            return child
 
     def __repr__(self) -> str:
         taken = self._schedule.taken(len(self))
@@ -391,10 +402,11 @@ class Mix(BatchSource):
 
     def __getstate__(self) -> dict[str, Any]:
         self._follow()
-        return {"loaders": self._loaders, "given": self._given, "position": (self._epoch, self._batch, self._begun)}
+        position = (self._epoch, self._batch, self._begun)
+        return {"loaders": self._loaders, "given": self._given, "stages": self._stages, "position": position}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["loaders"], *state["given"])  # type: ignore[misc]
+        self.__init__(state["loaders"], *state["given"], state["stages"])  # type: ignore[misc]
         self._epoch, self._batch, self._begun = state["position"]
 
     def rest(self) -> None:

@@ -57,6 +57,7 @@ class Setup:
     weights: NDArray[Any] | None = None
     balance: Balance | None = None
     drawn: str | None = None  # what tells these weights or classes from others
+    transform_workers: int | None = None
     window_blocks: int | None = None  # of a state that was loaded
     deal: bool | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)  # of ragged fields whose batches are assembled
@@ -127,19 +128,12 @@ def multiples_near(value: int, step: int) -> str:
     return f"{below} or {below + step}" if below else f"{step}"
 
 
-def check_transform(transform: Any) -> None:
-    """Refuse what cannot be called with a batch."""
-    if transform is not None and not callable(transform):
-        raise InvalidArgumentError(f"transform must be a function of one batch, got {transform!r}")
-
-
-def check_flags(shuffle: Any, drop_last: Any, transform: Any) -> None:
+def check_flags(shuffle: Any, drop_last: Any) -> None:
     """Refuse what is none of the values that these take."""
     if not isinstance(shuffle, bool | Shuffle):
         raise InvalidArgumentError(f"shuffle must be True, False or an oocload.Shuffle, got {shuffle!r}")
     if not isinstance(drop_last, bool):
         raise InvalidArgumentError(f"drop_last must be True or False, got {drop_last!r}")
-    check_transform(transform)
 
 
 def check_sampling(shuffle: bool | Shuffle, weights: Any, balanced: Any) -> None:

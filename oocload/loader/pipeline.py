@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from oocload.chunks.read import FieldReader
 from oocload.chunks.scratch import Scratch
 from oocload.errors import ClosedError
+from oocload.forks import check_process
 from oocload.layout import FieldLayout
 from oocload.loader.arena import NONE, Arenas
 from oocload.loader.buckets import Buckets
@@ -166,10 +167,7 @@ class Pipeline:
 
         """
         s = self._shared
-        if self._pid != os.getpid():
-            raise ClosedError(
-                "an iterator must stay in its process, and this one crossed a fork; iterate the loader anew"
-            )
+        check_process(self._pid)
         with s.resources.condition:
             s.n_wanted += 1
             s.resources.condition.notify_all()
@@ -187,6 +185,17 @@ class Pipeline:
             raise job.error
         s.resources.pool.gather(job.count)
         return job
+
+    @property
+    def ready(self) -> bool:
+        """Whether `take` would return, or raise, at once."""
+        s = self._shared
+        if self._pid != os.getpid():
+            return True
+        with s.resources.condition:
+            if s.jobs:
+                return s.jobs[0].ready and s.resources.pool.poll_s is None
+            return s.closed or s.error is not None or (s.exhausted and not s.opening)
 
     def close(self) -> bool:
         """Stop the threads and drop what they hold; a second call does nothing.

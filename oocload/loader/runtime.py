@@ -30,9 +30,11 @@ from oocload.loader.labels import warn_of_runs
 from oocload.loader.options import Setup, multiples_near
 from oocload.loader.pipeline import Part, Pipeline, Resources
 from oocload.loader.ragged import references, tallied
+from oocload.loader.room import Room
 from oocload.loader.slabs import BatchCopies, KeptBatches, Prepare, SlabPool, slab_nbytes
 from oocload.loader.stats import Stats
 from oocload.loader.tally import Tally
+from oocload.loader.transforming import Means, Transforming
 from oocload.plan.balance import BalancedOptions, Classes
 from oocload.plan.blocks import BlockGrid, FieldRows, amplification, lay_blocks
 from oocload.plan.epoch import PLAN_NBYTES, PlanOptions
@@ -117,6 +119,8 @@ class Runtime:
         self.budget.take("index", arenas.held_nbytes)
         for name, reader in readers.items():
             self.budget.take("resident" if name in resident else "index", reader.held_nbytes)
+        means = Means(fitted.n_threads, options.batch_rows * setup.row_nbytes, fitted.tight)
+        self.transforming = Transforming(Room(self.budget, fitted.needed, condition), means, self.stats)
         self._held_nbytes = self.budget.held  # for as long as the loader lives
         weakref.finalize(self, _give_rest, self.budget, self.pid).atexit = False
 
@@ -176,6 +180,7 @@ class Runtime:
     def rest(self) -> None:
         """Let go of what is made again when it is needed: slabs and scratch that nobody uses."""
         r = self._resources
+        self.transforming.rest()
         self._slabs.rest()
         while r.scratches:
             self.budget.give("scratch", r.scratches.pop().nbytes)
@@ -188,6 +193,7 @@ class Runtime:
         if self.pid != os.getpid():
             return
         r = self._resources
+        self.transforming.close()
         ended = [pipeline.close() for pipeline in list(self._pipelines)]
         if all(ended):
             for reader in r.readers.values():

@@ -117,6 +117,7 @@ class SlabPool(Pool):
         self._pid = os.getpid()
         self._prepare: Prepare | None = None
         self._undo: dict[int, Callable[[], None]] = {}  # address → what is done before the memory goes
+        _pools.add(self)
 
     def prepare(self, prepare: Prepare) -> None:
         """Have a function called with address and bytes of each slab; what it returns, before the slab goes."""
@@ -163,6 +164,11 @@ class SlabPool(Pool):
             while self._free:
                 self._let_go(self._free.pop())
                 self._n_left += 1
+
+    def forget_free(self) -> None:
+        """Unmap what is free, in a forked child, where the lock may be held for ever."""
+        if self._pid != os.getpid():
+            self._free.clear()
 
     def close(self) -> None:
         """Let go of the free slabs for good; those in use go when their last view dies."""
@@ -272,6 +278,14 @@ class BatchCopies:
         """Let go of what is free."""
         self._pool.close()
 
+
+def forget_free_slabs() -> None:
+    """Unmap the free slabs of all pools; for a forked child that is to read nothing."""
+    for pool in list(_pools):
+        pool.forget_free()
+
+
+_pools: weakref.WeakSet[SlabPool] = weakref.WeakSet()
 
 # Slabs of this size and more lie in huge pages: the first touch of a window costs a third of the time, and the first
 # batch comes 1.3 times as early (benchmarks/overheads.py).

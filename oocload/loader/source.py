@@ -19,6 +19,7 @@ from oocload.loader.batch import Batch, BatchForm, Cut
 from oocload.loader.board import Board
 from oocload.loader.options import whole_number
 from oocload.loader.slabs import Prepare
+from oocload.loader.transform import Transforms
 
 if TYPE_CHECKING:
     from oocload.adapters.floats import FloatsArgument
@@ -166,8 +167,26 @@ class BatchSource(ABC):
 
     @property
     @abstractmethod
-    def transform(self) -> Callable[[Any], Any] | None:
-        """The function that each batch passes through."""
+    def transform(self) -> Transforms | None:
+        """The chain of functions that each batch passes through; None where there are none."""
+
+    @abstractmethod
+    def map(self, fn: Callable[..., Any]) -> Self:
+        """Return the same batches passed through one function more, after those there are.
+
+        The result stands where this does, has the same options, and goes its own way from here; this stays as it is.
+
+        Parameters
+        ----------
+        fn
+            As ``transform`` of `Loader`.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If it cannot be called with a batch, or a batch and ``rng``.
+
+        """
 
     # State
 

@@ -23,11 +23,13 @@ class Stats:
     decoded_bytes
         Bytes that came out of decoders (or were read, where nothing is encoded).
     wait_s
-        Seconds that the consumer waited in ``next()``.
+        Seconds that the consumer waited in ``next()`` for rows, and for transforms that run ahead of it.
     elapsed_s
         Seconds from the first ``next()`` of each pass to its last.
     busy_s
         Seconds of worker threads spent reading, decoding and scattering, summed over threads.
+    transform_s
+        Seconds spent in transforms, summed over threads and processes.
     memory
         The `Budget`: bytes held by part, and their peaks.
     padded
@@ -50,6 +52,7 @@ class Stats:
         self.wait_s = 0.0
         self.elapsed_s = 0.0
         self.busy_s = 0.0
+        self.transform_s = 0.0
         self.memory = budget
         self.padded = padded
         self._fields = fields
@@ -119,6 +122,7 @@ class Stats:
             f"{self.rows:,} rows in {self.batches:,} batches, {self.rows_per_s:,.0f} rows/s",
             f"waited for data {self.wait_share:.1%} of {self.elapsed_s:.2f} s; "
             f"threads were busy for {self.busy_s:.2f} s",
+            *([f"transforms ran for {self.transform_s:.2f} s"] if self.transform_s else []),
             f"decoded {format_bytes(self.decoded_bytes)}, {self.amplification:.2f} per byte delivered; "
             f"each block was read {self.reads_per_block:.2f} times an epoch",
             *([f"padding is {self.padded_share:.1%} of the rows that were padded"] if self.padded.items else []),

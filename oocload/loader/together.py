@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.loader.filled import Slab, slabs
+from oocload.loader.filled import Slab, SlabStream
 from oocload.loader.pipeline import Part
 from oocload.loader.runtime import Runtime
 from oocload.loader.slabs import Pool
@@ -102,7 +102,7 @@ def batches_of_worker(
         pool = TeamPool(team, runtime.slab_nbytes, n_slots)
         if team.first < n_batches:
             part = Part(pool, team.share, max(1, runtime.fit.n_threads // team.n_workers))
-            with closing(slabs(runtime, team.epoch, first, endless=False, part=part)) as stream:
+            with closing(SlabStream(runtime, team.epoch, first, endless=False, part=part)) as stream:
                 yield from _batches(stream, runtime.stats, team, copy)
         finished = True
         if team.finish():

@@ -26,7 +26,7 @@ USES = 8
 MIXES = 9
 CUTS = 10
 BATCHES = 11
-BUCKETS = 13
+AUGMENTS = 12
 BUCKETS = 13
 
 WORKSPACE_NBYTES = 32  # per element, while a permutation is made: keys, two orders and the sort's own copy
@@ -121,10 +121,10 @@ def _keys(n: int, seed: int, epoch: int, purpose: int, index: int) -> NDArray[np
     return words.astype("<u8", copy=False).view("<u2").reshape(-1, 2)[:n]
 
 
-def random_words(seed: int, epoch: int, purpose: int, index: int = 0) -> np.random.Philox:
-    """Return a stream of random 64-bit words, a pure function of the arguments."""
+def random_words(seed: int, epoch: int, purpose: int, index: int = 0, part: int = 0) -> np.random.Philox:
+    """Return a stream of random 64-bit words, a pure function of the arguments; ``part`` is one of 2**64 of each."""
     key = np.array([seed & _MASK_64, (epoch << 8 | purpose) & _MASK_64], np.uint64)
-    counter = np.array([0, 0, index & _MASK_64, seed >> 64], np.uint64)
+    counter = np.array([0, part & _MASK_64, index & _MASK_64, seed >> 64], np.uint64)
     return np.random.Philox(key=key, counter=counter)
 
 

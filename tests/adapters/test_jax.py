@@ -196,7 +196,7 @@ def test_ranks_are_disjoint(path: Path) -> None:
 @pytest.mark.parametrize(("ahead", "more"), [({}, 2), ({"ahead": 0}, 0), ({"ahead": np.int64(5)}, 5)])
 def test_batches_are_put_on_the_device_ahead(path: Path, ahead: dict[str, int], more: int) -> None:
     made = []
-    with oocload.Loader(path, BATCH, shuffle=False, transform=lambda b: made.append(1) or b) as loader:
+    with oocload.Loader(path, BATCH, shuffle=False, transform=lambda b: made.append(1) or b, transform_workers=0) as loader:
         for number, _ in enumerate(loader.to_jax(**ahead)):
             assert len(made) == min(N_BATCHES, number + 1 + more)
 
@@ -209,7 +209,7 @@ def test_batches_ahead_are_not_counted_meanwhile(path: Path) -> None:
         stands.append(loader.state_dict()["batch"])
         return batch
 
-    with oocload.Loader(path, BATCH, shuffle=False, transform=transform) as loader:
+    with oocload.Loader(path, BATCH, shuffle=False, transform=transform, transform_workers=0) as loader:
         for _ in loader.to_jax(ahead=2):
             pass
     assert stands == [0, 0, 0, *range(1, N_BATCHES - 2)]
@@ -231,7 +231,7 @@ def test_an_error_met_ahead_comes_at_its_batch(path: Path, ahead: int) -> None:
         assert loader.state_dict()["batch"] == 10
         with pytest.raises(ZeroDivisionError) as error:
             next(iterator)
-        assert error.value.__notes__ == ["raised by the transform at batch 10 of epoch 0"]
+        assert error.value.__notes__ == ["raised by transform 'broken' at batch 10 of epoch 0"]
         assert loader.state_dict()["batch"] == 10
         assert not our_threads()
         with pytest.raises(StopIteration):

@@ -52,14 +52,14 @@ def test_what_it_raises_passes_with_a_note(make: Any, way: Way) -> None:
 
     with pytest.raises(KeyError, match="mine") as caught:
         way(make(transform))
-    assert caught.value.__notes__ == ["raised by the transform at batch 2 of epoch 0"]
+    assert caught.value.__notes__ == [f"raised by transform {transform.__qualname__!r} at batch 2 of epoch 0"]
 
 
 @pytest.mark.parametrize("way", list(WAYS.values()), ids=list(WAYS))
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        (lambda batch: None, "transform must return a batch, got None at batch 0 of epoch 0"),
+        (lambda batch: None, "transform '<lambda>' must return a batch, got None at batch 0 of epoch 0"),
         (
             lambda batch: (batch[0], batch[1][:-1]),
             "must keep the rows of a batch, and made 29 of 30 at batch 0 of epoch 0",
