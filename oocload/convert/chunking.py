@@ -9,6 +9,10 @@ from collections.abc import Mapping
 DEFAULT_CHUNK_NBYTES = 2**19
 # Chunks of small fields are made of several chunk heights, up to this size: one file or index entry each is dear.
 _SMALL_CHUNK_NBYTES = 32 * 2**10
+# Chunks of the items of ragged rows for one of dense rows: rows are cut where chunks end, and a chunk that two blocks
+# share is decoded for both, which small chunks keep cheap.
+ITEM_CHUNKS = 8
+_LEAST_ITEM_CHUNK_NBYTES = 4 * 2**10
 
 
 def chunk_heights(row_nbytes: Mapping[str, int], chunk_nbytes: int, n_rows: int | None = None) -> dict[str, int]:
@@ -38,3 +42,8 @@ def align_heights(row_nbytes: Mapping[str, int], height: int, n_rows: int | None
     room = min(_SMALL_CHUNK_NBYTES, height * max(row_nbytes.values()))
     heights = {name: height * max(1, room // max(1, n * height)) for name, n in row_nbytes.items()}
     return heights if n_rows is None else {name: min(h, max(1, n_rows)) for name, h in heights.items()}
+
+
+def items_height(item_nbytes: int, chunk_nbytes: int) -> int:
+    """Return items per chunk of the items of ragged rows: an eighth of a dense chunk's bytes, and 4 KiB at least."""
+    return max(1, max(_LEAST_ITEM_CHUNK_NBYTES, chunk_nbytes // ITEM_CHUNKS) // max(1, item_nbytes))

@@ -1,64 +1,26 @@
-"""What a field of a new store is: the shape of a row and a dtype, in the ways in which people write that."""
+"""What a field of a new store is: the shape of a row and a dtype, in the ways in which people write that.
+
+And what rows are that come without being named: arrays, rows of several lengths, or sparse matrices.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from oocload.convert.ragged import CsrSpec, RaggedSpec, csr_spec, is_sparse, ragged_spec_of
+from oocload.convert.spec import FieldSpec, refuse_objects
 from oocload.errors import InvalidArgumentError
 
-
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """One field of a store to be written.
-
-    Parameters
-    ----------
-    row_shape
-        Shape of one row; ``()`` for a scalar.
-    dtype
-        Dtype, stored in little-endian or native order.
-
-    """
-
-    row_shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def row_nbytes(self) -> int:
-        """Bytes of one row."""
-        return prod(self.row_shape) * self.dtype.itemsize
-
-    def check(self, name: str, rows: Any) -> NDArray[Any]:
-        """Return rows as an array of this dtype; only a cast that keeps every value is made.
-
-        Raises
-        ------
-        InvalidArgumentError
-            If the rows have another shape, or a dtype that does not fit.
-
-        """
-        array = np.asarray(rows)
-        if array.shape[1:] != self.row_shape or array.ndim == 0:
-            raise InvalidArgumentError(
-                f"rows of field {name!r} must have shape {self.row_shape}, got an array of shape {array.shape}; "
-                "axis 0 counts the rows"
-            )
-        if array.dtype != self.dtype and not np.can_cast(array.dtype, self.dtype, "safe"):
-            raise InvalidArgumentError(
-                f"rows of field {name!r} must have dtype {self.dtype}, got {array.dtype}, which may not fit; "
-                f"convert them first, for example with rows.astype({self.dtype.name!r})"
-            )
-        return array.astype(self.dtype, copy=False)
+Spec = FieldSpec | RaggedSpec | CsrSpec
 
 
-def parse_fields(fields: Mapping[str, Any]) -> dict[str, FieldSpec]:
-    """Return the specs of a mapping name → `FieldSpec`, ``(row_shape, dtype)``, or a dtype for scalar rows.
+def parse_fields(fields: Mapping[str, Any]) -> dict[str, Spec]:
+    """Return the specs of a mapping name → spec, ``(row_shape, dtype)``, or a dtype for scalar rows.
+
+    None as the first axis of a row shape, or in its place, is any length.
 
     Raises
     ------
@@ -71,20 +33,26 @@ def parse_fields(fields: Mapping[str, Any]) -> dict[str, FieldSpec]:
     return {_check_name(name): _parse(name, value) for name, value in fields.items()}
 
 
-def spec_of(name: str, array: Any) -> FieldSpec:
-    """Return the spec of an array whose axis 0 counts rows.
+def spec_of(name: str, rows: Any) -> Spec:
+    """Return the spec of rows, by what they look like.
 
     Raises
     ------
     InvalidArgumentError
-        If it has no axis 0, or holds Python objects.
+        If they have no axis 0, hold Python objects, or are a sparse matrix that is not CSR.
 
     """
+    if is_sparse(rows):
+        return csr_spec(name, rows)
+    ragged = ragged_spec_of(name, rows)
+    if ragged is not None:
+        refuse_objects(name, ragged.dtype)
+        return ragged
+    array = np.asarray(rows)
     if not array.shape:
         raise InvalidArgumentError(f"field {name!r} must be an array whose axis 0 counts rows, got a scalar")
-    dtype = np.dtype(array.dtype)
-    _refuse_objects(name, dtype)
-    return FieldSpec(tuple(array.shape[1:]), dtype.newbyteorder("="))
+    refuse_objects(name, array.dtype)
+    return FieldSpec(tuple(array.shape[1:]), array.dtype.newbyteorder("="))
 
 
 def _check_name(name: Any) -> str:
@@ -93,8 +61,8 @@ def _check_name(name: Any) -> str:
     return name
 
 
-def _parse(name: str, value: Any) -> FieldSpec:
-    if isinstance(value, FieldSpec):
+def _parse(name: str, value: Any) -> Spec:
+    if isinstance(value, FieldSpec | RaggedSpec | CsrSpec):
         return value
     shape: Any = ()
     dtype: Any = value
@@ -102,24 +70,24 @@ def _parse(name: str, value: Any) -> FieldSpec:
         shape, dtype = value["shape"], value["dtype"]
     elif isinstance(value, tuple | list) and len(value) == 2:
         shape, dtype = value
-        if not isinstance(shape, tuple | list | int):
+        if not isinstance(shape, tuple | list | int | None):
             shape, dtype = dtype, shape
     try:
-        row_shape = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
+        axes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+        row_shape = tuple(None if n is None else int(n) for n in axes)
         parsed = np.dtype(dtype)
     except (TypeError, ValueError) as exc:
         raise InvalidArgumentError(
             f"field {name!r} must be given as (row_shape, dtype), such as ((28, 28), 'uint8'), got {value!r}"
         ) from exc
-    if any(n < 1 for n in row_shape):
+    refuse_objects(name, parsed)
+    sizes = tuple(n for n in row_shape if n is not None)
+    if any(n < 1 for n in sizes):
         raise InvalidArgumentError(f"row shape of field {name!r} must have sizes of at least 1, got {row_shape}")
-    _refuse_objects(name, parsed)
-    return FieldSpec(row_shape, parsed.newbyteorder("="))
-
-
-def _refuse_objects(name: str, dtype: np.dtype[Any]) -> None:
-    if dtype.hasobject:
+    if None not in row_shape:
+        return FieldSpec(sizes, parsed.newbyteorder("="))
+    if None in row_shape[1:]:
         raise InvalidArgumentError(
-            f"field {name!r} must have a fixed-size dtype, got object; Python objects are never pickled or unpickled: "
-            "convert it to numbers or fixed-length text first"
+            f"row shape of field {name!r} must have None, any length, as its first axis only, got {row_shape}"
         )
+    return RaggedSpec(sizes, parsed.newbyteorder("="))

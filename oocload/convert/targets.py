@@ -21,7 +21,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
-from oocload.convert.fields import FieldSpec
+from oocload.convert.arrays import NewArray
 from oocload.errors import InvalidArgumentError
 
 
@@ -66,17 +66,17 @@ def choose_encoding(target_format: str, codec: str | None, level: int | None) ->
 
 
 class Target(Protocol):
-    """Takes whole chunks of rows, field by field, in order."""
+    """Takes whole chunks of rows, array by array, in order."""
 
     def write(self, name: str, start: int, rows: NDArray[Any]) -> None:
-        """Write rows from ``start``, which is where a chunk begins; only a field's last chunk may be short.
+        """Write rows from ``start``, which is where a chunk begins; only an array's last chunk may be short.
 
         The array belongs to the target from then on.
         """
         ...
 
-    def finish(self, n_rows: int) -> None:
-        """Write what is pending, and close."""
+    def finish(self, lengths: Mapping[str, int], attributes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write what is pending, array → its length and group → its attributes among that, and close."""
         ...
 
     def abort(self) -> None:
@@ -91,29 +91,26 @@ class Hdf5Target:
     ----------
     path
         A file that does not exist.
-    fields, heights
-        Field → spec, and → rows per chunk.
+    arrays
+        Name → what it is.
     encoding
-        Of every field; gzip and lzf come with the byte shuffle where items have several bytes.
+        Of every array; gzip and lzf come with the byte shuffle where items have several bytes.
 
     """
 
-    def __init__(
-        self, path: str, fields: Mapping[str, FieldSpec], heights: Mapping[str, int], encoding: Encoding
-    ) -> None:
+    def __init__(self, path: str, arrays: Mapping[str, NewArray], encoding: Encoding) -> None:
         self._file = h5py.File(path, "w-")
-        self._fields = fields
-        self._heights = heights
+        self._arrays = arrays
         self._encoding = encoding
         n_threads = len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="oocload-encode")
         self._pending: deque[tuple[str, int, Future[tuple[bytes | memoryview, int]]]] = deque()
         self._max_pending = 2 * n_threads
-        self._datasets = {name: self._create(name, spec) for name, spec in fields.items()}
+        self._datasets = {name: self._create(name, array) for name, array in arrays.items()}
 
     def write(self, name: str, start: int, rows: NDArray[Any]) -> None:
         """Queue rows that begin a chunk."""
-        height = self._heights[name]
+        height = self._arrays[name].height
         for first in range(0, len(rows), height):
             chunk = _padded(rows[first : first + height], height)
             encode = partial(_encode_hdf5, chunk, self._encoding)
@@ -121,12 +118,14 @@ class Hdf5Target:
             while len(self._pending) > self._max_pending:
                 self._write_oldest()
 
-    def finish(self, n_rows: int) -> None:
+    def finish(self, lengths: Mapping[str, int], attributes: Mapping[str, Mapping[str, Any]]) -> None:
         """Write what is pending, cut the datasets to their length, and close."""
         while self._pending:
             self._write_oldest()
-        for dataset in self._datasets.values():
-            dataset.resize(n_rows, axis=0)
+        for name, dataset in self._datasets.items():
+            dataset.resize(lengths[name], axis=0)
+        for group, said in attributes.items():
+            self._file[group].attrs.update(said)
         self._pool.shutdown()
         self._file.close()
 
@@ -137,13 +136,13 @@ class Hdf5Target:
         with suppress(OSError, RuntimeError):  # a full disk: HDF5 cannot flush, and the file is about to be removed
             self._file.close()
 
-    def _create(self, name: str, spec: FieldSpec) -> h5py.Dataset:
-        codec, level = self._encoding.codec, self._encoding.level
+    def _create(self, name: str, array: NewArray) -> h5py.Dataset:
+        codec, level, spec = self._encoding.codec, self._encoding.level, array.spec
         return self._file.create_dataset(
             name,
             shape=(0, *spec.row_shape),
             maxshape=(None, *spec.row_shape),
-            chunks=(self._heights[name], *spec.row_shape),
+            chunks=(array.height, *spec.row_shape),
             dtype=spec.dtype,
             compression=None if codec == "none" else codec,
             compression_opts=level if codec == "gzip" else None,
@@ -155,8 +154,8 @@ class Hdf5Target:
         data, skipped = encoded.result()
         dataset = self._datasets[name]
         if len(dataset) <= start:
-            dataset.resize(start + self._heights[name], axis=0)
-        corner = (start, *(0 for _ in self._fields[name].row_shape))
+            dataset.resize(start + self._arrays[name].height, axis=0)
+        corner = (start, *(0 for _ in self._arrays[name].spec.row_shape))
         dataset.id.write_direct_chunk(corner, data, filter_mask=skipped)
 
 
@@ -199,33 +198,23 @@ class ZarrTarget:
     ----------
     path
         A directory that does not exist.
-    fields, heights
-        Field → spec, and → rows per chunk.
+    arrays
+        Name → what it is.
     encoding
-        Of every field.
-    chunks_per_shard
-        Chunks in one file along axis 0; 1 writes a file per chunk.
+        Of every array.
 
     """
 
-    def __init__(
-        self,
-        path: str,
-        fields: Mapping[str, FieldSpec],
-        heights: Mapping[str, int],
-        encoding: Encoding,
-        chunks_per_shard: int = 1,
-    ) -> None:
-        group = zarr.open_group(path, mode="w-", zarr_format=3)
-        self._heights = {name: h * chunks_per_shard for name, h in heights.items()}
+    def __init__(self, path: str, arrays: Mapping[str, NewArray], encoding: Encoding) -> None:
+        self._group = zarr.open_group(path, mode="w-", zarr_format=3)
         self._arrays = {}
-        for name, spec in fields.items():
-            chunks = (heights[name], *spec.row_shape)
-            self._arrays[name] = group.create_array(
+        for name, array in arrays.items():
+            spec = array.spec
+            self._arrays[name] = self._group.create_array(
                 name,
                 shape=(0, *spec.row_shape),
-                chunks=chunks,
-                shards=None if chunks_per_shard == 1 else (heights[name] * chunks_per_shard, *spec.row_shape),
+                chunks=(array.height, *spec.row_shape),
+                shards=None if array.chunks_per_shard == 1 else (array.shard_height, *spec.row_shape),
                 dtype=spec.dtype,
                 compressors=_zarr_compressor(encoding, spec.dtype),
             )
@@ -239,10 +228,12 @@ class ZarrTarget:
             array.resize((max(stop, array.shape[0] * 3 // 2), *array.shape[1:]))
         array[start:stop] = rows
 
-    def finish(self, n_rows: int) -> None:
+    def finish(self, lengths: Mapping[str, int], attributes: Mapping[str, Mapping[str, Any]]) -> None:
         """Cut the arrays to their length."""
-        for array in self._arrays.values():
-            array.resize((n_rows, *array.shape[1:]))
+        for name, array in self._arrays.items():
+            array.resize((lengths[name], *array.shape[1:]))
+        for group, said in attributes.items():
+            self._group.require_group(group).attrs.update(said)
 
     def abort(self) -> None:
         """Nothing is open."""

@@ -11,11 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES, align_heights, chunk_heights
-from oocload.convert.fields import FieldSpec, parse_fields, spec_of
+from oocload.convert.arrays import plan_arrays
+from oocload.convert.buffers import Buffers, Rows
+from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
+from oocload.convert.fields import Spec, parse_fields, spec_of
 from oocload.convert.targets import Hdf5Target, Target, ZarrTarget, choose_encoding
 from oocload.errors import (
     ClosedError,
@@ -39,6 +38,8 @@ class Writer:
     ----------
     n_rows
         Rows appended so far.
+    nbytes
+        Bytes of them in the arrays of the store, decoded.
 
     """
 
@@ -57,6 +58,7 @@ class Writer:
     ) -> None:
         self.path = Path(path)
         self.n_rows = 0
+        self.nbytes = 0
         self._format = target_format(self.path)
         self._encoding = choose_encoding(self._format, codec, level)
         self._chunk_nbytes = parse_bytes(chunk_bytes, "chunk_bytes")
@@ -69,7 +71,7 @@ class Writer:
         check_target(self.path, overwrite)
         self._partial = self.path.with_name(f".{self.path.name}.partial-{secrets.token_hex(4)}")
         self._target: Target | None = None
-        self._buffers: dict[str, _RowBuffer] = {}
+        self._buffers: Buffers | None = None
         self._closed = False
         self._fields = None if fields is None else parse_fields(fields)
         if self._fields is not None:
@@ -77,6 +79,9 @@ class Writer:
 
     def append(self, **rows: Any) -> None:
         """Append rows: one array per field, all of the same length; copied before this returns.
+
+        Rows of several lengths are a list (or an object array) of arrays or lists, or a tuple ``(values, offsets)``:
+        row i is ``values[offsets[i]:offsets[i + 1]]``. Sparse rows are a SciPy matrix or array in CSR format.
 
         Raises
         ------
@@ -93,11 +98,10 @@ class Writer:
         if self._closed:
             raise ClosedError("writer must be open, and it was closed; create a new store")
         if self._fields is None:
-            specs = {name: spec_of(name, np.asarray(a)) for name, a in rows.items()}
+            specs = {name: spec_of(name, given) for name, given in rows.items()}
             self._fields = parse_fields(specs)
             self._guarded(self._start, self._fields)
-        arrays = _check_rows(rows, self._fields)
-        self._guarded(self._append, arrays)
+        self._guarded(self._append, _check_rows(rows, self._fields))
 
     def close(self) -> None:
         """Finish: the store appears under its name. A second call does nothing.
@@ -123,7 +127,8 @@ class Writer:
         if self._closed:
             return
         self._closed = True
-        self._buffers.clear()
+        if self._buffers is not None:
+            self._buffers.clear()
         if self._target is not None:
             self._target.abort()
         _remove(self._partial)
@@ -139,43 +144,44 @@ class Writer:
         else:
             self.abort()
 
-    def _start(self, fields: dict[str, FieldSpec]) -> None:
-        row_nbytes = {name: spec.row_nbytes for name, spec in fields.items()}
-        if self._chunk_rows is not None:
-            heights = align_heights(row_nbytes, self._chunk_rows, self._n_rows_expected)
-        else:
-            heights = chunk_heights(row_nbytes, self._chunk_nbytes, self._n_rows_expected)
-        partial = os.fspath(self._partial)
+    def _start(self, fields: dict[str, Spec]) -> None:
+        arrays = plan_arrays(
+            fields,
+            self._chunk_nbytes,
+            self._chunk_rows,
+            self._n_rows_expected,
+            self._per_shard,
+            has_shards=self._format == "zarr",
+        )
+        make = Hdf5Target if self._format == "hdf5" else ZarrTarget
         try:
-            if self._format == "hdf5":
-                self._target = Hdf5Target(partial, fields, heights, self._encoding)
-            else:
-                self._target = ZarrTarget(partial, fields, heights, self._encoding, self._per_shard)
+            self._target = make(os.fspath(self._partial), arrays, self._encoding)
         except OSError:
             raise
         except Exception as exc:  # what a format cannot store, h5py and zarr say in many ways
-            shown = ", ".join(f"{name!r}: {spec.row_shape} {spec.dtype}" for name, spec in fields.items())
+            shown = ", ".join(f"{name!r}: {spec}" for name, spec in fields.items())
             reason = " ".join(str(exc).split())
             raise InvalidArgumentError(
                 f"fields must be such as {self.path.suffix} can hold, got {shown} ({reason}); "
                 "rename or convert what does not fit, or choose another target"
             ) from exc
-        for name, spec in fields.items():
-            self._buffers[name] = _RowBuffer(heights[name] * self._per_shard, spec)
+        self._buffers = Buffers(fields, arrays)
 
-    def _append(self, arrays: dict[str, NDArray[Any]]) -> None:
+    def _append(self, rows: dict[str, Rows]) -> None:
         assert self._target is not None
-        for name, rows in arrays.items():
-            for start, full in self._buffers[name].add(rows):
-                self._target.write(name, start, full)
-        self.n_rows += len(next(iter(arrays.values())))
+        assert self._buffers is not None
+        for name, given in rows.items():
+            for full in self._buffers.add(name, given):
+                self._target.write(*full)
+        self.n_rows += len(next(iter(rows.values())))
+        self.nbytes = self._buffers.nbytes
 
     def _finish(self) -> None:
         assert self._target is not None
-        for name, buffer in self._buffers.items():
-            if (rest := buffer.rest()) is not None:
-                self._target.write(name, *rest)
-        self._target.finish(self.n_rows)
+        assert self._buffers is not None
+        for full in self._buffers.rest():
+            self._target.write(*full)
+        self._target.finish(self._buffers.lengths, self._buffers.attributes(self.n_rows))
         check_target(self.path, self._overwrite)
         _move_into_place(self._partial, self.path)
 
@@ -212,18 +218,20 @@ def create(
     path
         Where the store will be; ``.h5`` or ``.hdf5`` for HDF5, ``.zarr`` for Zarr v3.
     fields
-        Name → ``(row_shape, dtype)``, or a dtype where rows are scalars. None takes them from the first rows.
+        Name → ``(row_shape, dtype)``, or a dtype where rows are scalars. ``(None, dtype)`` is for rows of any length,
+        ``((None, 3), dtype)`` for rows of any number of items of shape ``(3,)``. None takes them from the first rows.
     codec
         HDF5: ``"gzip"`` (default), ``"lzf"``, ``"none"``. Zarr: ``"zstd"`` (default), ``"blosc"`` (LZ4), ``"gzip"``,
         ``"none"``.
     level
         Of the codec; None takes gzip 4, zstd 3, blosc 5.
     chunk_bytes
-        Decoded bytes of one chunk of the largest field, about. All large fields get the same height.
+        Decoded bytes of one chunk of the largest field, about. All large fields get the same height. The items of
+        ragged and sparse rows get chunks of an eighth of it, 4 KiB at least.
     chunk_rows
-        Rows per chunk of large fields, instead of ``chunk_bytes``.
+        Rows per chunk of large fields, instead of ``chunk_bytes``; not of the items of ragged and sparse rows.
     chunks_per_shard
-        Zarr only: chunks in one file.
+        Zarr only: chunks in one file; of the items of ragged and sparse rows, eight times as many.
     overwrite
         Replace what is at ``path``; it stays until the new store is whole.
 
@@ -286,52 +294,21 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise ConversionError(f"target's folder must exist, got {os.fspath(path.parent)!r}; make it first")
 
 
-class _RowBuffer:
-    """Gathers the rows of one field into whole chunks."""
-
-    def __init__(self, height: int, spec: FieldSpec) -> None:
-        self._shape = (height, *spec.row_shape)
-        self._dtype = spec.dtype
-        self._rows: NDArray[Any] | None = None
-        self._filled = 0
-        self._start = 0
-
-    def add(self, rows: NDArray[Any]) -> list[tuple[int, NDArray[Any]]]:
-        """Copy rows in; return the chunks that became full, with the row at which each begins."""
-        full = []
-        while len(rows):
-            if self._rows is None:
-                self._rows = np.empty(self._shape, self._dtype)
-            n = min(len(rows), len(self._rows) - self._filled)
-            self._rows[self._filled : self._filled + n] = rows[:n]
-            self._filled += n
-            rows = rows[n:]
-            if self._filled == len(self._rows):
-                full.append((self._start, self._rows))
-                self._start += self._filled
-                self._rows, self._filled = None, 0
-        return full
-
-    def rest(self) -> tuple[int, NDArray[Any]] | None:
-        """Return the rows of the last, short chunk."""
-        return None if self._rows is None else (self._start, self._rows[: self._filled])
-
-
 def _check_count(name: str, value: Any) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise InvalidArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
     return value
 
 
-def _check_rows(rows: Mapping[str, Any], fields: dict[str, FieldSpec]) -> dict[str, NDArray[Any]]:
+def _check_rows(rows: Mapping[str, Any], fields: dict[str, Spec]) -> dict[str, Rows]:
     if rows.keys() != fields.keys():
         raise InvalidArgumentError(f"rows must be given for fields {sorted(fields)}, got {sorted(rows)}")
-    arrays = {name: spec.check(name, rows[name]) for name, spec in fields.items()}
-    lengths = {name: len(a) for name, a in arrays.items()}
+    checked: dict[str, Rows] = {name: spec.check(name, rows[name]) for name, spec in fields.items()}
+    lengths = {name: len(given) for name, given in checked.items()}
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name!r} has {n}" for name, n in lengths.items())
         raise InvalidArgumentError(f"fields must be appended in equal numbers of rows: {shown}")
-    return arrays
+    return checked
 
 
 def _what_failed(exc: BaseException, path: Path) -> str:

@@ -45,6 +45,11 @@ def ragged_attributes() -> dict[str, Any]:
     return {"oocload_encoding": "ragged", "oocload_encoding_version": RAGGED_VERSION}
 
 
+def csr_attributes(n_rows: int, n_columns: int) -> dict[str, Any]:
+    """Return the attributes that anndata gives to the group of a CSR matrix."""
+    return {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [n_rows, n_columns]}
+
+
 def encoding_of(attributes: Mapping[str, Any]) -> Encoding | None:
     """Return what a group's attributes say, or None where they say nothing of the kind."""
     if _text(attributes.get("oocload_encoding")) == "ragged":

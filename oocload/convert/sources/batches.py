@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from oocload.convert.fields import FieldSpec
+from oocload.convert.fields import Spec
 from oocload.errors import InvalidArgumentError
 
 _PLACES = ("x", "y", "sample_weight")
@@ -14,7 +14,7 @@ _PLACES = ("x", "y", "sample_weight")
 class BatchSource:
     """An iterable of batches; the first tells fields and dtypes."""
 
-    specs: Mapping[str, FieldSpec] | None = None
+    specs: Mapping[str, Spec] | None = None
     n_rows: int | None = None
 
     def __init__(self, batches: Iterable[Any]) -> None:
