@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,8 +25,18 @@ class Feed(Protocol):
         ...
 
     @property
+    def read_row_nbytes(self) -> int:
+        """Bytes of a row as it is read: what the order of rows follows from, whatever is made of them."""
+        ...
+
+    @property
     def resident_nbytes(self) -> int:
         """Bytes that are held where the field is resident."""
+        ...
+
+    @property
+    def resident_needs(self) -> Mapping[str, int]:
+        """Bytes that one thread needs to put its rows into a slab where it is resident, by buffer."""
         ...
 
     def open(self, store: Store, resident: bool = False) -> FieldReader:
@@ -45,9 +56,19 @@ class StoredFeed:
         return self.layout.name
 
     @property
+    def read_row_nbytes(self) -> int:
+        """Bytes of a row."""
+        return self.layout.row_nbytes
+
+    @property
     def resident_nbytes(self) -> int:
         """Bytes of the field."""
         return self.layout.nbytes
+
+    @property
+    def resident_needs(self) -> Mapping[str, int]:
+        """Nothing is needed."""
+        return {}
 
     def open(self, store: Store, resident: bool = False) -> FieldReader:
         """Return the field's reader."""

@@ -24,6 +24,7 @@ from oocload.loader.filled import Slab, slabs
 from oocload.loader.handle import StoreHandle
 from oocload.loader.labels import label_field
 from oocload.loader.options import Setup, check_flags, check_sampling, check_share, print_of, whole_number
+from oocload.loader.prepared import check_ops, prepared
 from oocload.loader.rows import SplitBy, select, split
 from oocload.loader.runtime import Runtime, settle
 from oocload.loader.slabs import Prepare
@@ -33,6 +34,7 @@ from oocload.loader.stats import Stats
 from oocload.loader.team import Team
 from oocload.loader.together import batches_of_worker
 from oocload.loader.transform import apply
+from oocload.ops.base import Op
 from oocload.plan.measure import ShuffleQuality, measure
 from oocload.plan.ranks import Uneven
 from oocload.plan.select import Selection
@@ -89,6 +91,10 @@ class Loader(BatchSource):
         Name of a field of labels: every batch has equally many rows of each class, of which ``batch_size`` must be a
         multiple. An epoch has as many batches as without: rows of rare classes are repeated, of frequent ones each
         epoch takes others.
+    ops
+        Field → an operation from `oocload.ops`, or several, through which each of its rows passes while it is written
+        to its place. Batches, slabs and ``fields`` have the shape and dtype that they make; order and state are those
+        without them.
 
     Raises
     ------
@@ -130,8 +136,10 @@ class Loader(BatchSource):
         uneven: Uneven = "pad",
         weights: str | ArrayLike | None = None,
         balanced: str | None = None,
+        ops: Mapping[str, Op | Sequence[Op]] | None = None,
     ) -> None:
         check_flags(shuffle, drop_last, transform)
+        operations = check_ops(ops)
         check_sampling(shuffle, weights, balanced)
         batch_size = whole_number("batch_size", batch_size, 1)
         seed = None if seed is None else whole_number("seed", seed, 0, 2**64 - 1)
@@ -153,7 +161,7 @@ class Loader(BatchSource):
             given = None if weights is None else read_weights(self._store, weights, n_rows)
             balance = None if balanced is None else read_classes(self._store, balanced, n_rows, "balanced")
             setup = Setup(
-                feeds={name: StoredFeed(layout) for name, layout in fields.items()},
+                feeds=prepared({n: StoredFeed(layout) for n, layout in fields.items()}, operations, self._store),
                 batch_size=batch_size,
                 shuffle=shuffle,
                 seed=secrets.randbits(63) if seed is None else seed,
