@@ -1,5 +1,6 @@
 """Train on arrays larger than memory, straight from HDF5 and Zarr."""
 
+from oocload import ops
 from oocload.adapters.floats import Floats
 from oocload.convert.convert import ConversionReport, convert
 from oocload.convert.writer import Writer, create
@@ -67,4 +68,5 @@ __all__ = [
     "create",
     "mix",
     "open",
+    "ops",
 ]

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from oocload.chunks.scratch import as_bytes
-from oocload.chunks.target import fewest_parts
+from oocload.chunks.target import parts_of_row
 
 PIECE_NBYTES = 2**18  # of padded rows; what fits the cache beside what it is made from
 _MOST_TABLE_NBYTES = 2**17  # of masks, one per length: larger ones are computed row by row
@@ -51,7 +51,7 @@ def pad_rows(
     if not n_rows or not row_nbytes:
         return
     step = max(1, PIECE_NBYTES // row_nbytes)
-    n_parts = fewest_parts(min(step, n_rows), row_nbytes)
+    n_parts = parts_of_row(min(step, n_rows), row_nbytes)
     windows = _windows(items, item_nbytes, row_nbytes, n_parts)
     firsts = starts + lengths - width if pre else starts
     outside = np.flatnonzero((firsts < 0) | (firsts >= len(windows)))

@@ -124,7 +124,7 @@ class RaggedReader(ABC):
     @property
     def scratch_needs(self) -> Mapping[str, int]:
         """Bytes of the members' buffers, and of a piece's offsets and items."""
-        needs = most_needs(self._members)
+        needs = most_needs(member.scratch_needs for member in self._members)
         needs["offsets"] = (1 + _PIECE_ROWS) * self.layout.offsets.dtype.itemsize
         needs["bounds"] = 8 * 8 * (1 + _PIECE_ROWS)
         return needs

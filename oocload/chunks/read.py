@@ -172,7 +172,7 @@ class PartsReader:
     @property
     def scratch_needs(self) -> Mapping[str, int]:
         """Of each buffer, the most that a part needs."""
-        return most_needs(self._readers)
+        return most_needs(reader.scratch_needs for reader in self._readers)
 
     @property
     def held_nbytes(self) -> int:
@@ -213,11 +213,11 @@ def _open_part(part: Part, keep_open: int) -> FieldReader:
     return open_reader(part.store, part.field, keep_open=keep_open)
 
 
-def most_needs(readers: Iterable[FieldReader]) -> dict[str, int]:
-    """Return the bytes of each scratch buffer that one thread needs for any of some readers."""
+def most_needs(each: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the bytes of each scratch buffer that one thread needs for any of some readers, given those of each."""
     needs: dict[str, int] = {}
-    for reader in readers:
-        for buffer, n_bytes in reader.scratch_needs.items():
+    for of_reader in each:
+        for buffer, n_bytes in of_reader.items():
             needs[buffer] = max(needs.get(buffer, 0), n_bytes)
     return needs
 

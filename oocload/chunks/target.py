@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from oocload.chunks.scratch import Bytes, as_bytes
 
 _MIN_ITEMS_WITHOUT_GIL = 500  # NPY_BEGIN_THREADS_THRESHOLDED in NumPy's ndarraytypes.h
-_SPLITS = (1, 2, 4, 8, 16)
+_LEAST_ITEM_NBYTES = 64  # smaller ones cost more than the GIL
+_SEARCHED = 4
 
 
 Ranges = Sequence[tuple[int, int]]
@@ -37,6 +39,10 @@ class Target(Protocol):
         """Return where rows from number ``at`` on go."""
         ...
 
+    def through(self, wrap: Through) -> Target:
+        """Return this with what changes rows put before it; rows that are not taken do not come there."""
+        ...
+
     def put(self, at: int, rows: NDArray[Any]) -> None:
         """Copy C-contiguous rows, numbered from ``at``, to their places; converts the byte order if need be."""
         ...
@@ -52,6 +58,10 @@ class Target(Protocol):
     def row_buffers(self) -> list[memoryview]:
         """Return the bytes of each row's place, where each has one."""
         ...
+
+
+Through = Callable[[Target, NDArray[np.int64] | None], Target]
+"""Given where rows go, and the number of each row that comes there (None for all), returns what changes them first."""
 
 
 class Places:
@@ -90,6 +100,10 @@ class Places:
             return Places(self.field, None, self.first + at)
         return Places(self.field, self.index[at:])
 
+    def through(self, wrap: Through) -> Target:
+        """Return this with what changes rows put before it."""
+        return wrap(self, None)
+
     def put(self, at: int, rows: NDArray[Any]) -> None:
         """Copy C-contiguous rows to the places numbered from ``at``; converts the byte order if need be."""
         if not len(rows):
@@ -111,8 +125,7 @@ class Places:
         if rows.dtype != self.field.dtype:
             self.field[index] = rows
             return
-        # NumPy lets go of the GIL for over 500 items only: few large rows must count as many smaller items.
-        n_items = next((n for n in _SPLITS if n * len(rows) > _MIN_ITEMS_WITHOUT_GIL), _SPLITS[-1])
+        n_items = parts_of_row(len(rows), rows[:1].nbytes)
         as_items(self.field, n_items)[index] = as_items(rows, n_items)
 
     def fill(self, at: int, n_rows: int, item: NDArray[Any]) -> None:
@@ -169,6 +182,10 @@ class Dealt:
         shifted = copy(self)
         shifted._at = self._at + at
         return shifted
+
+    def through(self, wrap: Through) -> Target:
+        """Return this with what changes rows put before it."""
+        return wrap(self, None)
 
     def put(self, at: int, rows: NDArray[Any]) -> None:
         """Copy rows to their places, run by run."""
@@ -235,6 +252,10 @@ class Picked:
         """Return where rows from number ``at`` on go."""
         return self if at == 0 else Picked(self._places, self._picks, self._at + at)
 
+    def through(self, wrap: Through) -> Picked:
+        """Return this with what changes the rows that are taken."""
+        return Picked(wrap(self._places, self._picks), self._picks, self._at)
+
     def put(self, at: int, rows: NDArray[Any]) -> None:
         """Copy the rows that are taken to their places."""
         low, high = self._taken(at, len(rows))
@@ -269,10 +290,15 @@ class Picked:
         return int(low), int(high)
 
 
-def fewest_parts(n_rows: int, row_nbytes: int) -> int:
-    """Return into how many items each of some rows is cut so that NumPy lets go of the GIL while it copies them."""
-    enough = (n for n in _SPLITS if n * n_rows > _MIN_ITEMS_WITHOUT_GIL and row_nbytes % n == 0)
-    return next(enough, 1)
+@lru_cache(maxsize=1024)
+def parts_of_row(n_rows: int, row_nbytes: int) -> int:
+    """Return into how many items each of some rows is cut, so that NumPy lets go of the GIL: few large rows into many.
+
+    It does so for over 500 items only. Rows of few bytes, or of an odd number of them, may stay whole.
+    """
+    least = _MIN_ITEMS_WITHOUT_GIL // n_rows + 1
+    most = row_nbytes // _LEAST_ITEM_NBYTES
+    return next((n for n in range(least, min(most, _SEARCHED * least) + 1) if row_nbytes % n == 0), 1)
 
 
 def as_items(rows: NDArray[Any], n_items: int = 1) -> NDArray[Any]:

@@ -23,7 +23,7 @@ from oocload.chunks.items import numbers_of
 from oocload.chunks.ragged import REFERENCE, MeasuredReader, open_ragged
 from oocload.chunks.read import FieldReader
 from oocload.chunks.scratch import Bytes, Scratch, align
-from oocload.chunks.target import Places, Ranges, Target
+from oocload.chunks.target import Places, Ranges, Target, Through
 from oocload.errors import ChunkError
 from oocload.layout import FieldLayout
 from oocload.plan.room import most_items
@@ -301,6 +301,10 @@ class WithItems:
     def behind(self, at: int) -> WithItems:
         """Return where rows from number ``at`` on go."""
         return WithItems(self._places.behind(at), self._room)
+
+    def through(self, wrap: Through) -> Target:
+        """References are not changed."""
+        raise AssertionError("references are put as they are")
 
     def put(self, at: int, rows: NDArray[Any]) -> None:
         """Copy references to their places."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,11 @@ class Feed(Protocol):
         ...
 
     @property
+    def read_row_nbytes(self) -> int:
+        """Bytes of a row as it is read: what the order of rows follows from, whatever is made of them."""
+        ...
+
+    @property
     def resident_nbytes(self) -> int:
         """Bytes that are held where the field is resident."""
         ...
@@ -31,6 +37,11 @@ class Feed(Protocol):
     @property
     def together(self) -> int:
         """Rows that should be read together, at least; 1 where the segments say all."""
+        ...
+
+    @property
+    def resident_needs(self) -> Mapping[str, int]:
+        """Bytes that one thread needs to put its rows into a slab where it is resident, by buffer."""
         ...
 
     def open(self, store: Store, resident: bool = False) -> FieldReader:
@@ -50,11 +61,21 @@ class StoredFeed:
         return self.layout.name
 
     @property
+    def read_row_nbytes(self) -> int:
+        """Bytes of a row."""
+        return self.layout.row_nbytes
+
+    @property
     def resident_nbytes(self) -> int:
         """Bytes of the field."""
         return self.layout.nbytes
 
     together = 1
+
+    @property
+    def resident_needs(self) -> Mapping[str, int]:
+        """Nothing is needed."""
+        return {}
 
     def open(self, store: Store, resident: bool = False) -> FieldReader:
         """Return the field's reader."""

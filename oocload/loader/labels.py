@@ -14,6 +14,7 @@ from oocload.errors import ShuffleQualityWarning, warn
 from oocload.layout import FieldLayout
 from oocload.loader.batch import BatchForm
 from oocload.loader.options import Setup
+from oocload.loader.prepared import as_stored
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.epoch import PlanOptions
 from oocload.plan.quality import POOR_ENTROPY, drawn_entropy
@@ -52,7 +53,7 @@ def warn_of_runs(setup: Setup, options: PlanOptions, n_blocks: int, readers: Map
     if setup.label is None or not setup.shuffle or setup.balance is not None or options.n_windows == 1:
         return False
     name = setup.label
-    sample = _Sample(options.grid, setup.fields[name], readers[name])
+    sample = _Sample(options.grid, *as_stored(setup.feeds[name], readers[name]))
     if sample.n_labels < 2 or sample.n_labels > len(sample.codes) / 2:  # numbers of rows rather than labels
         return False
     uniform = sample.entropy(options.batch_rows)

@@ -27,6 +27,7 @@ from oocload.loader.labels import label_field
 from oocload.loader.numbered import NumberedBatches
 from oocload.loader.options import Setup, check_flags, check_sampling, check_share, print_of, whole_number
 from oocload.loader.padding import Rule
+from oocload.loader.prepared import check_ops, prepared
 from oocload.loader.ragged import check_bucket, deliver
 from oocload.loader.rows import SplitBy, select, split
 from oocload.loader.runtime import Runtime, settle
@@ -38,6 +39,7 @@ from oocload.loader.tally import Tally
 from oocload.loader.team import Team
 from oocload.loader.together import batches_of_worker
 from oocload.loader.transform import Numbered, Stage, Stages, Transforms, stages_of
+from oocload.ops.base import Op
 from oocload.plan.measure import ShuffleQuality, measure
 from oocload.plan.ranks import Uneven
 from oocload.plan.select import Selection
@@ -99,6 +101,10 @@ class Loader(BatchSource):
         Name of a field of labels: every batch has equally many rows of each class, of which ``batch_size`` must be a
         multiple. An epoch has as many batches as without: rows of rare classes are repeated, of frequent ones each
         epoch takes others.
+    ops
+        Field → an operation from `oocload.ops`, or several, through which each of its rows passes while it is written
+        to its place. Batches, slabs and ``fields`` have the shape and dtype that they make; order and state are those
+        without them.
 
     Raises
     ------
@@ -144,11 +150,13 @@ class Loader(BatchSource):
         ragged: Rule | Mapping[str, Rule] | None = None,
         sparse: bool = False,
         bucket_by_length: bool | str = False,
+        ops: Mapping[str, Op | Sequence[Op]] | None = None,
     ) -> None:
         check_flags(shuffle, drop_last)
         stages = stages_of(() if transform is None else (transform,))
         if transform_workers is not None:
             transform_workers = whole_number("transform_workers", transform_workers, 0)
+        operations = check_ops(ops)
         check_sampling(shuffle, weights, balanced)
         batch_size = whole_number("batch_size", batch_size, 1)
         seed = None if seed is None else whole_number("seed", seed, 0, 2**64 - 1)
@@ -171,7 +179,7 @@ class Loader(BatchSource):
             given = None if weights is None else read_weights(self._store, weights, n_rows)
             balance = None if balanced is None else read_classes(self._store, balanced, n_rows, "balanced")
             setup = Setup(
-                feeds=delivery.feeds,
+                feeds=prepared(delivery.feeds, operations, self._store),
                 batch_size=batch_size,
                 shuffle=shuffle,
                 seed=secrets.randbits(63) if seed is None else seed,
@@ -285,8 +293,11 @@ class Loader(BatchSource):
             epoch = self.epoch
             if self._planned is None or self._planned.epoch != epoch:
                 self._planned = self._runtime.options.plan(epoch)
+            if self._runtime.buckets is None:
+                return self._planned.batch_rows(number)
             buckets = self._usable().buckets
-            return self._planned.batch_rows(number) if buckets is None else buckets.batch_rows(self._planned, number)
+            assert buckets is not None
+            return buckets.batch_rows(self._planned, number)
 
     # State
 

@@ -79,6 +79,11 @@ class Setup:
         return sum(f.row_nbytes for f in self.fields.values())
 
     @property
+    def read_row_nbytes(self) -> int:
+        """Bytes of one row over all fields, as it is read."""
+        return sum(feed.read_row_nbytes for feed in self.feeds.values())
+
+    @property
     def store_rows(self) -> int:
         """Rows of the store."""
         return next(iter(self.fields.values())).n_rows

@@ -29,6 +29,7 @@ from oocload.layout import FieldLayout, Segment
 from oocload.loader.batch import BatchForm
 from oocload.loader.feeds import Feed, StoredFeed
 from oocload.loader.padding import Pad, Rule, check_rule
+from oocload.loader.prepared import PreparedFeed
 from oocload.loader.tally import Tally
 from oocload.plan.ranks import Share
 from oocload.plan.shuffle import Shuffle
@@ -66,6 +67,16 @@ class RaggedFeed:
     def source(self) -> str:
         """The field of the store."""
         return self.field.name
+
+    @property
+    def read_row_nbytes(self) -> int:
+        """Bytes of what is read for a row, on average."""
+        return self.layout.row_nbytes if self.kind in ("lengths", "mask") else self.field.row_nbytes
+
+    @property
+    def resident_needs(self) -> Mapping[str, int]:
+        """Nothing is needed."""
+        return {}
 
     @property
     def resident_nbytes(self) -> int:
@@ -247,7 +258,13 @@ def _check_names(fields: Mapping[str, FieldLayout], feeds: Mapping[str, Feed]) -
 
 def tallied(feeds: Mapping[str, Feed], tally: Tally) -> dict[str, Feed]:
     """Return feeds that count what they pad."""
-    return {name: replace(f, tally=tally) if isinstance(f, RaggedFeed) else f for name, f in feeds.items()}
+
+    def counting(feed: Feed) -> Feed:
+        if isinstance(feed, PreparedFeed):
+            return replace(feed, stored=counting(feed.stored))
+        return replace(feed, tally=tally) if isinstance(feed, RaggedFeed) else feed
+
+    return {name: counting(feed) for name, feed in feeds.items()}
 
 
 def references(feeds: Mapping[str, Feed]) -> dict[str, FieldLayout]:

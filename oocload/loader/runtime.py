@@ -18,7 +18,6 @@ from oocload.errors import (
     ShuffleQualityWarning,
     warn,
 )
-from oocload.layout import FieldLayout
 from oocload.loader.arena import Arenas, measure
 from oocload.loader.assemble import batch_nbytes
 from oocload.loader.available import available_memory, total_memory
@@ -87,7 +86,8 @@ class Runtime:
         self.min_memory = min_memory
         condition = threading.Condition(threading.RLock())
         self.budget = Budget(ceiling, condition)
-        self.stats = Stats(setup.fields, resident, self.budget, options.pool.n_groups / options.n_rows, tally)
+        blocks_per_row = options.pool.n_groups / options.n_rows
+        self.stats = Stats(setup.fields, resident, self.budget, blocks_per_row, setup.read_row_nbytes, tally)
         self.n_blocks = blocks_of_rank(options.share, options.pool.n_groups)
         self.window_blocks = min(self.n_blocks, options.window_blocks * options.n_streams)
         self.relative_entropy = epoch_entropy(options.batch_rows, self.window_blocks, self.n_blocks, options.dealt)
@@ -107,7 +107,7 @@ class Runtime:
             n_threads=fitted.n_threads,
             kept=kept,
             permuting_nbytes=_permuting_nbytes(options),
-            scratch_nbytes=_scratch_nbytes(readers, resident),
+            scratch_nbytes=_scratch_nbytes(setup, readers, resident),
             spare_nbytes=ceiling - fitted.needed,
             buckets=buckets,
             arenas=arenas,
@@ -232,10 +232,10 @@ def settle(store: Store, setup: Setup, tally: Tally) -> Runtime:
         If the ceiling is below the smallest that works.
 
     """
-    feeds, fields = tallied(setup.feeds, tally), setup.fields
+    feeds = tallied(setup.feeds, tally)
     grid, resident = lay_blocks(
         setup.store_rows,
-        {name: FieldRows(f.layout.row_nbytes, f.layout.segments, f.together) for name, f in setup.feeds.items()},
+        {name: FieldRows(f.read_row_nbytes, f.layout.segments, f.together) for name, f in feeds.items()},
     )
     check_blocks(_order_nbytes(grid.n_blocks, bool(setup.shuffle)), setup.ceiling)
     selection = setup.selection or Selection.of_grid(grid)
@@ -272,7 +272,7 @@ def settle(store: Store, setup: Setup, tally: Tally) -> Runtime:
     )
     if setup.selection is None and setup.window_blocks is None:  # parts of a loader that warned do not warn again
         _warn_of_ceiling(setup.ceiling, fitted, least)
-        _warn_of_amplification(fields, resident, grid)
+        _warn_of_amplification(setup, resident, grid)
         if not warn_of_runs(setup, options, runtime.window_blocks, readers):
             _warn_of_small_window(runtime, setup)
     return runtime
@@ -353,7 +353,7 @@ def _wish(setup: Setup, pool: Pool, may_deal: bool) -> Wish:
     else:  # the same for any number of ranks
         n_blocks, n_streams = pool.n_groups, share.n_streams
         batch_rows = setup.batch_size * share.world_size
-    row_nbytes = setup.row_nbytes
+    row_nbytes = setup.read_row_nbytes if setup.shuffle else setup.row_nbytes
 
     def of_stream(blocks: int) -> int:
         return -(-blocks // n_streams)
@@ -391,18 +391,20 @@ def _costs(
     return Costs(
         fixed=fixed,
         opening=fixed + max(once, default=0),
-        per_thread=_scratch_nbytes(readers, resident),
+        per_thread=_scratch_nbytes(setup, readers, resident),
         batch=lambda *window: _copy_nbytes(setup, at(*window), arenas),
         slab=lambda *window: _slab_nbytes(setup, at(*window), arenas),
         left_over=lambda *window: int(at(*window).leaves_over),
         shuffle=lambda *window: _permuting_nbytes(at(*window)),
         dealt=lambda *window: at(*window).dealt,
-        largest_chunk=_largest_chunk(setup.fields),
+        largest_chunk=_largest_chunk(setup),
     )
 
 
-def _scratch_nbytes(readers: Mapping[str, FieldReader], resident: frozenset[str]) -> int:
-    return sum(most_needs([r for name, r in readers.items() if name not in resident]).values())
+def _scratch_nbytes(setup: Setup, readers: Mapping[str, FieldReader], resident: frozenset[str]) -> int:
+    feeds = setup.feeds
+    needs = [feeds[n].resident_needs if n in resident else r.scratch_needs for n, r in readers.items()]
+    return sum(most_needs(needs).values())
 
 
 def _slab_nbytes(setup: Setup, options: PlanOptions, arenas: Arenas) -> int:
@@ -437,9 +439,10 @@ def _permuting_nbytes(options: PlanOptions) -> int:
     return (WORKSPACE_NBYTES * options.indexed + options.picks_nbytes) * options.most_read
 
 
-def _largest_chunk(fields: Mapping[str, FieldLayout]) -> tuple[str, int] | None:
+def _largest_chunk(setup: Setup) -> tuple[str, int] | None:
     """Return name and bytes of the largest chunk that is decoded whole, or row of chunks where rows are cut."""
-    decoded = {n: max((s.height for s in f.segments), default=0) * f.row_nbytes for n, f in fields.items()}
+    heights = {n: max((s.height for s in f.segments), default=0) for n, f in setup.fields.items()}
+    decoded = {n: height * setup.feeds[n].read_row_nbytes for n, height in heights.items()}
     return max(decoded.items(), key=itemgetter(1), default=None)
 
 
@@ -480,15 +483,17 @@ def _warn_of_ceiling(ceiling: int | None, fitted: Fit, least: int) -> None:
     )
 
 
-def _warn_of_amplification(fields: Mapping[str, FieldLayout], resident: frozenset[str], grid: BlockGrid) -> None:
+def _warn_of_amplification(setup: Setup, resident: frozenset[str], grid: BlockGrid) -> None:
+    fields = setup.fields
+    nbytes = {name: feed.read_row_nbytes * grid.n_rows for name, feed in setup.feeds.items()}
     factors = {
         name: amplification(grid, f.segments)
         for name, f in fields.items()
-        if any(s.height for s in f.segments) and name not in resident and f.nbytes
+        if any(s.height for s in f.segments) and name not in resident and nbytes[name]
     }
-    more = sum((factor - 1) * fields[name].nbytes for name, factor in factors.items())
-    if more > (_WARN_AMPLIFICATION - 1) * sum(f.nbytes for f in fields.values()):
-        name = max(factors, key=lambda n: (factors[n] - 1) * fields[n].nbytes)
+    more = sum((factor - 1) * nbytes[name] for name, factor in factors.items())
+    if more > (_WARN_AMPLIFICATION - 1) * sum(nbytes.values()):
+        name = max(factors, key=lambda n: (factors[n] - 1) * nbytes[n])
         height = max(s.height for s in fields[name].segments)
         warn(
             f"field {name!r} has chunks of {height} rows, which do not fit blocks of "

@@ -43,6 +43,7 @@ class Stats:
         resident: frozenset[str],
         budget: Budget,
         blocks_per_row: float,
+        read_row_nbytes: int,
         padded: Tally,
     ) -> None:
         self.rows = 0
@@ -58,7 +59,7 @@ class Stats:
         self._fields = fields
         self._resident = resident
         self._blocks_per_row = blocks_per_row
-        self._row_nbytes = sum(f.row_nbytes for f in fields.values())
+        self._row_nbytes = read_row_nbytes
         self._mark = 0.0
 
     def begin_pass(self) -> None:
@@ -100,7 +101,7 @@ class Stats:
 
     @property
     def amplification(self) -> float:
-        """Bytes decoded per byte delivered; a little above 1 while windows are read ahead."""
+        """Bytes decoded per byte delivered, as it is stored; a little above 1 while windows are read ahead."""
         delivered = self.rows * self._row_nbytes
         return self.decoded_bytes / delivered if delivered else 0.0
 

@@ -196,7 +196,9 @@ def test_ranks_are_disjoint(path: Path) -> None:
 @pytest.mark.parametrize(("ahead", "more"), [({}, 2), ({"ahead": 0}, 0), ({"ahead": np.int64(5)}, 5)])
 def test_batches_are_put_on_the_device_ahead(path: Path, ahead: dict[str, int], more: int) -> None:
     made = []
-    with oocload.Loader(path, BATCH, shuffle=False, transform=lambda b: made.append(1) or b, transform_workers=0) as loader:
+    with oocload.Loader(
+        path, BATCH, shuffle=False, transform=lambda b: made.append(1) or b, transform_workers=0
+    ) as loader:
         for number, _ in enumerate(loader.to_jax(**ahead)):
             assert len(made) == min(N_BATCHES, number + 1 + more)
 
