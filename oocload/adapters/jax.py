@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from oocload.adapters.ahead import Copy, Started, batches_ahead
 from oocload.adapters.floats import Affine, FloatsArgument, resolve
+from oocload.adapters.shapes import check_arrays
 from oocload.chunks.scratch import aligned_empty
 from oocload.errors import InvalidArgumentError
 from oocload.loader.batch import Batch
@@ -277,4 +278,5 @@ def _divides(sharding: Any, shape: tuple[int, ...]) -> bool:
 
 def to_jax(loader: BatchSource, device: Any, sharding: Any, floats: FloatsArgument, ahead: int) -> JaxBatches:
     """Return `JaxBatches` of a loader."""
+    check_arrays(loader, "to_jax()")
     return JaxBatches(loader, device, sharding, floats, ahead)

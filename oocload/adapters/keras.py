@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from oocload.adapters import asking
 from oocload.adapters.replay import Base, Replay
+from oocload.adapters.shapes import check_arrays
 from oocload.errors import ClosedError, InvalidArgumentError
 from oocload.forks import renew_in_child
 from oocload.loader.batch import Batch
@@ -322,4 +323,5 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 
 def to_keras(loader: BatchSource, workers: int, use_multiprocessing: bool, max_queue_size: int) -> KerasDataset:
     """Return a `KerasDataset` over a loader."""
+    check_arrays(loader, "to_keras()", static=keras.backend.backend() == "tensorflow")
     return KerasDataset(loader, workers, use_multiprocessing, max_queue_size)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from oocload.errors import InvalidArgumentError
 from oocload.loader.batch import Batch, BatchForm
+from oocload.loader.padding import Ragged
 from oocload.optional import require
 
 torch: Any = require("torch", "torch", "to_torch()")
@@ -24,8 +25,23 @@ _EXTENSION_DTYPES = {
 }
 
 
+@runtime_checkable
+class Csr(Protocol):
+    """A sparse matrix by rows, as ``scipy.sparse.csr_array``."""
+
+    indptr: Any
+    indices: Any
+    data: Any
+    shape: Any
+
+
+_ARRAYS = np.ndarray | np.generic | Ragged | Csr
+
+
 def as_tensors(batch: Batch) -> Batch:
     """Return a batch whose arrays are tensors over the same memory; anything else in it stays as it is.
+
+    `Ragged` rows become nested tensors of jagged layout, and CSR matrices sparse ones.
 
     Raises
     ------
@@ -33,10 +49,15 @@ def as_tensors(batch: Batch) -> Batch:
         If an array has a dtype that PyTorch lacks.
 
     """
-    return mapped(batch, _as_tensor, np.ndarray | np.generic)
+    return mapped(batch, _as_tensor, _ARRAYS)
 
 
 def _as_tensor(array: Any) -> Any:
+    if isinstance(array, Ragged):
+        return torch.nested.nested_tensor_from_jagged(_as_tensor(array.values), _as_tensor(array.offsets))
+    if isinstance(array, Csr):
+        parts = (_as_tensor(part) for part in (array.indptr, array.indices, array.data))
+        return torch.sparse_csr_tensor(*parts, array.shape, check_invariants=False)
     array = np.asarray(array)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from oocload.adapters import padding
 from oocload.adapters.replay import Base
+from oocload.adapters.tf_ragged import as_composite, spec_of
 from oocload.chunks.scratch import ALIGNMENT, aligned_empty
 from oocload.errors import InvalidArgumentError, StateError
 from oocload.loader.batch import Batch, BatchForm
@@ -213,11 +214,11 @@ class _Batches(_Iterations):
 
     def dataset(self) -> Any:
         """Return the dataset."""
-        first = self.loader.batch_at(*self.loader.stand()[:2])
+        first, wider = (self.loader.batch_at(*self.loader.stand()[:2], wider=wider) for wider in (0, 1))
         n_rows = self.loader.batch_size if self.even else None
         if self.pad_last:
-            first = padding.filled(first, self.loader.batch_size)
-        spec = tf.nest.map_structure(lambda a: tf.TensorSpec((n_rows, *np.shape(a)[1:]), np.asarray(a).dtype), first)
+            first, wider = (padding.filled(batch, self.loader.batch_size) for batch in (first, wider))
+        spec = spec_of(first, wider, n_rows)
         dataset = tf.data.Dataset.from_generator(self._stream, output_signature=spec)
         return self._with_cardinality(dataset)
 
@@ -228,7 +229,7 @@ class _Batches(_Iterations):
             given = padding.filled(batch, self.loader.batch_size) if self.pad_last else batch
             if self.loader.handed is not None:
                 self.loader.handed.note(position, began, time.perf_counter())
-            yield given
+            yield as_composite(given)
             del batch, given
             position, began = position.plus(1, self.n_batches), time.perf_counter()
 

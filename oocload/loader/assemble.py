@@ -31,12 +31,15 @@ class Assemble:
         Field → how.
     tally
         Counts padding.
+    wider
+        How much longer than the longest row others are padded; to see which shapes that changes.
 
     """
 
     form: BatchForm
     rules: Mapping[str, Rule | Literal["sparse"]]
     tally: Tally
+    wider: int = 0
 
     def __call__(self, batch: Batch) -> Batch:
         """Return a batch as it is delivered."""
@@ -61,11 +64,14 @@ class Assemble:
 
     def _padded(self, name: str, rows: RaggedArray, pad: Pad) -> dict[str, Any]:
         starts, lengths = truncated(rows.starts, rows.lengths, pad.maxlen, pad.keeps_end)
-        width = pad.maxlen if pad.static and pad.maxlen is not None else max(1, int(lengths.max(initial=0)))
+        width = max(1, int(lengths.max(initial=0))) + self.wider
+        if pad.static and pad.maxlen is not None:
+            width = pad.maxlen
         out = np.empty((len(rows), width, *rows.items.shape[1:]), rows.items.dtype)
         pad_rows(rows.items, starts, lengths, out, pad.pre, pad.value)
         n_items = int(lengths.sum())
-        self.tally.add(n_items, out.shape[0] * width - n_items)
+        if not self.wider:
+            self.tally.add(n_items, out.shape[0] * width - n_items)
         made: dict[str, Any] = {name: out}
         if pad.beside == "lengths":
             made[f"{name}_lengths"] = lengths

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -238,8 +238,8 @@ class Loader(BatchSource):
         with self._lock:
             return self.batch_at(self.epoch, self.number(index))
 
-    def batch_at(self, epoch: int, number: int) -> Batch:
-        """Return a batch of an epoch, wherever the loader stands."""
+    def batch_at(self, epoch: int, number: int, wider: int = 0) -> Batch:
+        """Return a batch of an epoch, wherever the loader stands; rows padded to the longest by so many items more."""
         with self._lock:
             runtime = self._usable()
             if self._access is None or self._access.runtime is not runtime:
@@ -247,6 +247,9 @@ class Loader(BatchSource):
             batch = self._form.build(self._access.get(epoch, number))
         if (transform := self.transform) is None:
             return batch
+        if wider and self._before:
+            assemble = Stage(Assemble(self._form, self._setup.rules, self._tally, wider))
+            transform = replace(transform, stages=(assemble, *self._stages))
         made = transform.applied(Numbered(epoch, number, self.rows_of(number), batch))
         runtime.stats.transform_s += made.took_s
         return made.batch
@@ -491,6 +494,11 @@ class Loader(BatchSource):
     def form(self) -> BatchForm:
         """Which fields a batch has, and how they are arranged."""
         return self._form
+
+    @property
+    def assembled(self) -> Mapping[str, Rule | Literal["sparse"]]:
+        """Ragged and sparse fields whose arrays are made when a batch is cut, and how."""
+        return self._setup.rules
 
     @property
     def transform(self) -> Transforms | None:

@@ -154,7 +154,7 @@ class Mix(BatchSource):
         with self._lock:
             return self.batch_at(self.epoch, self.number(index))
 
-    def batch_at(self, epoch: int, number: int) -> Batch:
+    def batch_at(self, epoch: int, number: int, wider: int = 0) -> Batch:
         """Return a batch of an epoch, wherever this stands."""
         with self._lock:
             following = (epoch, number)
@@ -480,6 +480,12 @@ def _checked(loaders: Sequence[Loader]) -> list[Loader]:
         raise InvalidArgumentError("loaders must differ, and one comes more than once; make a Loader for each")
     first = found[0]
     for number, loader in enumerate(found):
+        if loader.assembled:
+            names = ", ".join(map(repr, loader.assembled))
+            raise InvalidArgumentError(
+                f"loader {number} must give rows of one length, and those of {names} are not; make it with "
+                "ragged=oocload.Pad(maxlen=...), and without sparse=True"
+            )
         if loader.transform is not None:
             raise InvalidArgumentError(f"loader {number} must have no transform; give it to mix(transform=)")
         if not len(loader):

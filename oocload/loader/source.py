@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from numpy.typing import NDArray
 
@@ -18,6 +18,7 @@ from oocload.layout import FieldLayout
 from oocload.loader.batch import Batch, BatchForm, Cut
 from oocload.loader.board import Board
 from oocload.loader.options import whole_number
+from oocload.loader.padding import Rule
 from oocload.loader.slabs import Prepare
 from oocload.loader.transform import Transforms
 
@@ -81,8 +82,8 @@ class BatchSource(ABC):
         """Return batch ``index`` of the current epoch, the same as iteration would."""
 
     @abstractmethod
-    def batch_at(self, epoch: int, number: int) -> Batch:
-        """Return a batch of an epoch, wherever this stands."""
+    def batch_at(self, epoch: int, number: int, wider: int = 0) -> Batch:
+        """Return a batch of an epoch, wherever this stands; rows padded to the longest by so many items more."""
 
     def number(self, index: Any) -> int:
         """Return the number of a batch, given an index as Python's lists take it."""
@@ -164,6 +165,11 @@ class BatchSource(ABC):
     @abstractmethod
     def form(self) -> BatchForm:
         """Which fields a batch has, and how they are arranged."""
+
+    @property
+    def assembled(self) -> Mapping[str, Rule | Literal["sparse"]]:
+        """Ragged and sparse fields whose arrays are made when a batch is cut, and how."""
+        return {}
 
     @property
     @abstractmethod
