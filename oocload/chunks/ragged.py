@@ -30,7 +30,7 @@ _PIECE_ROWS = 4096  # whose offsets are looked at together
 _PIECE_ITEMS_NBYTES = 2**20  # of their items, at least; of a longer row, what is kept is read alone
 _CHUNKS_TOGETHER = 8  # so that the chunks at both ends, of which others need the rest, are few among those decoded
 _CHUNKS_NBYTES = 4 * 2**20  # which those have at most, where there are more than two
-_MOST_RESIDENT_NBYTES = 16 * 2**20  # of offsets
+_MOST_RESIDENT_NBYTES = 2 * 2**20  # of offsets
 _DENSE_NBYTES = 2**20  # of dense rows, that are made together
 
 REFERENCE = np.dtype([("start", np.int64), ("length", np.int64)])

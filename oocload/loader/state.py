@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from oocload.errors import StateError
 from oocload.loader.options import Setup
+from oocload.loader.ragged import references
 from oocload.plan.epoch import PlanOptions
 
 VERSION = 2
@@ -43,6 +44,7 @@ def identity_of(store: str, setup: Setup, options: PlanOptions) -> dict[str, Any
         "world_size": None if elastic else share.world_size,
         "uneven": share.uneven,
         "bucket_by_length": setup.bucket,
+        "assembled": sorted(references(setup.feeds)) or None,  # whose rows' lengths bound windows
     }
 
 
@@ -62,7 +64,7 @@ def check_state(state: Any, identity: Mapping[str, Any], n_batches: int) -> Posi
 
     """
     if isinstance(state, Mapping):
-        state = {"bucket_by_length": None, **state}  # of which earlier states know nothing
+        state = {"bucket_by_length": None, "assembled": None, **state}  # of which earlier states know nothing
     expected = {"version", *identity, *Position._fields}
     if not isinstance(state, Mapping) or not (expected <= state.keys() or state.get("version", VERSION) != VERSION):
         raise StateError(f"state must be what state_dict() returned, got {type(state).__name__} without its keys")

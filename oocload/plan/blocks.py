@@ -145,6 +145,7 @@ def lay_blocks(n_rows: int, fields: Mapping[str, FieldRows]) -> tuple[BlockGrid,
     The largest field sets the height. A smaller one whose chunks do not fit is held in memory if it is small enough,
     or read anyhow where decoding its chunks more than once costs next to nothing.
     """
+    fields = _with_heights(n_rows, fields)
     largest = max(fields, key=lambda name: fields[name].row_nbytes)
     resident = set()
     for _, _, pieces in _common_spans(n_rows, fields):
@@ -164,6 +165,20 @@ def lay_blocks(n_rows: int, fields: Mapping[str, FieldRows]) -> tuple[BlockGrid,
         origin = start - (start - origin) % block_rows
         spans.append(Span(start, stop, min(block_rows, stop - origin), origin))
     return BlockGrid.of(spans), frozenset(resident)
+
+
+def _with_heights(n_rows: int, fields: Mapping[str, FieldRows]) -> Mapping[str, FieldRows]:
+    """Return fields of which those that are read together have the height of blocks that suits the chunks of others."""
+    together = max(f.together for f in fields.values())
+    heights = {height for f in fields.values() for _, _, height, _ in f.pieces if height}
+    joined = lcm(*heights)
+    if together == 1 or joined > _MAX_HEIGHTS_JOINED * together:
+        return fields
+    height = min(n_rows, joined * -(-together // joined))
+    return {
+        name: f if f.together == 1 else f._replace(pieces=tuple((p[0], p[1], height, p[0]) for p in f.pieces))
+        for name, f in fields.items()
+    }
 
 
 def choose_block_rows(rigid_heights: Sequence[int], row_nbytes: int, n_rows: int) -> int:

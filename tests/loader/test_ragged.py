@@ -222,7 +222,11 @@ def test_a_state_of_other_buckets_is_refused(store: Path) -> None:
         plain.load_state_dict(state)
     with Loader(store, 64, seed=0, ragged=Pad()) as plain:
         state = plain.state_dict()
-        del state["bucket_by_length"]  # as it was before there were any
+    with Loader(store, 64, seed=0, ragged=Pad(5)) as plain:
+        with pytest.raises(oocload.StateError, match="assembled is"):
+            plain.load_state_dict(state)
+        state = plain.state_dict()
+        del state["bucket_by_length"], state["assembled"]  # as it was before there were any
         plain.load_state_dict(state)
 
 
