@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
@@ -81,7 +80,9 @@ def convert(
     source
         A path (``.npy``, ``.npz``, IDX with gzip or without, HDF5, Zarr; ``path::name`` for a part of it), a mapping
         field name → path or array, an array, a tuple ``(x, y)`` of arrays, or an iterable of batches (dicts, tuples
-        ``(x, y)``, or arrays). A lone array becomes the field ``x``.
+        ``(x, y)``, or arrays). A lone array becomes the field ``x``. Rows of several lengths are a list or an object
+        array of arrays, or a pair ``(values, offsets)``, in a mapping or batch; sparse rows a CSR matrix of SciPy.
+        Ragged and CSR fields of a store stay what they are; HDF5's of variable length become ragged.
     target
         Where the store will be: ``.h5`` or ``.hdf5`` for HDF5, ``.zarr`` for Zarr v3. It appears whole, or not at all.
     fields
@@ -119,7 +120,6 @@ def convert(
     check_target(path, overwrite)
     rows = resolve(source, fields)
     began = time.perf_counter()
-    nbytes = 0
     names: tuple[str, ...] = ()
     if rows.n_rows == 0:
         raise ConversionError(f"source must have at least one row, got none for {os.fspath(target)!r}")
@@ -146,14 +146,13 @@ def convert(
         for batch in rows.batches(_PIECE_NBYTES):
             before = writer.n_rows
             writer.append_batch(batch)
-            nbytes += sum(np.asarray(a).nbytes for a in batch.values())
             names = tuple(batch)
             bar.update(writer.n_rows - before)
     return ConversionReport(
         path=os.fspath(target),
         n_rows=writer.n_rows,
         fields=names,
-        nbytes=nbytes,
+        nbytes=writer.nbytes,
         stored_nbytes=stored_nbytes(path),
         seconds=time.perf_counter() - began,
     )

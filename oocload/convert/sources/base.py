@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +73,10 @@ class RaggedSource(ABC):
     def rows(self, start: int, stop: int) -> Any:
         """Return rows in a form that the spec takes; `reach` was asked for them before."""
 
+    def close(self) -> None:
+        """Close what is open; it opens again by itself."""
+        return
+
 
 class RowSource(Protocol):
     """What a conversion reads."""
@@ -123,9 +128,12 @@ class SideBySide:
         """Yield rows of all fields, about ``piece_nbytes`` at a time."""
         n_rows, step = self.n_rows or 0, max(1, piece_nbytes // max(1, self._row_nbytes))
         streams = {name: a.pieces(step) for name, a in self._arrays.items()}
-        for start in range(0, n_rows, step):
-            pieces = {name: next(stream) for name, stream in streams.items()}
-            yield from self._cut(pieces, start, min(n_rows, start + step), piece_nbytes)
+        with ExitStack() as opened:
+            for source in self._ragged.values():
+                opened.callback(source.close)
+            for start in range(0, n_rows, step):
+                pieces = {name: next(stream) for name, stream in streams.items()}
+                yield from self._cut(pieces, start, min(n_rows, start + step), piece_nbytes)
         for stream in streams.values():
             next(stream, None)  # checks that come after the last row, such as gzip's
 
@@ -150,7 +158,7 @@ def _check_array(name: str, array: ArraySource) -> None:
     if array.dtype.hasobject:
         raise InvalidArgumentError(
             f"field {name!r} ({array.label}) must have a fixed-size dtype, got object; pickled objects are never "
-            "loaded: save it as numbers or fixed-length text"
+            "loaded: save it as numbers, as fixed-length text, or as rows of tokens"
         )
 
 

@@ -10,16 +10,22 @@ from typing import Any
 import numpy as np
 
 import oocload.stores as stores
+from oocload.convert.ragged import is_sparse, ragged_spec_of
 from oocload.convert.sources.arrays import SliceSource, slices_like_an_array
-from oocload.convert.sources.base import ArraySource, RowSource, SideBySide
+from oocload.convert.sources.base import ArraySource, RaggedSource, RowSource, SideBySide
 from oocload.convert.sources.batches import BatchSource
 from oocload.convert.sources.idx import IdxSource, is_idx
 from oocload.convert.sources.npy import NpzSource, npz_members
+from oocload.convert.sources.ragged import MemoryRagged, StoreRagged, sparse_source
 from oocload.convert.sources.store import StoreField
+from oocload.convert.sources.vlen import VlenSource, vlen_item_dtype
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError, UnknownFieldError
+from oocload.layout import FieldLayout
 from oocload.stores.base import Store
 
 _KNOWN = ".npy, .npz, IDX (gzip or not), " + ", ".join((*stores.HDF5_SUFFIXES, *stores.ZARR_SUFFIXES))
+
+FieldSource = ArraySource | RaggedSource
 
 
 def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
@@ -28,8 +34,8 @@ def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
     Parameters
     ----------
     source
-        A path, a glob or a list of paths of stores to join, a mapping name → path or array, an array, a tuple
-        ``(x, y)`` of arrays, or an iterable of batches.
+        A path, a glob or a list of paths of stores to join, a mapping name → path, array or ragged rows, an array, a
+        tuple ``(x, y)`` of arrays, or an iterable of batches.
     fields
         Of a store or ``.npz``: the names to take; None for all.
 
@@ -44,12 +50,12 @@ def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
     if fields is not None:
         raise InvalidArgumentError("fields must be left out unless the source is one file; choose when you pass it")
     if isinstance(source, Mapping):
-        return SideBySide({name: _one_array(name, value) for name, value in source.items()})
-    if slices_like_an_array(source):
-        return SideBySide({"x": SliceSource(source)})
-    if isinstance(source, tuple) and 0 < len(source) <= 3 and all(map(slices_like_an_array, source)):
+        return SideBySide({name: _one_field(name, value) for name, value in source.items()})
+    if _is_field(source):
+        return SideBySide({"x": _in_memory("x", source)})
+    if isinstance(source, tuple) and 0 < len(source) <= 3 and all(map(_is_field, source)):
         names = ("x", "y", "sample_weight")
-        return SideBySide({n: SliceSource(a) for n, a in zip(names, source, strict=False)})
+        return SideBySide({n: _in_memory(n, a) for n, a in zip(names, source, strict=False)})
     if isinstance(source, Iterable):
         return BatchSource(source)
     raise InvalidArgumentError(
@@ -61,7 +67,11 @@ def _is_paths(source: Any) -> bool:
     return isinstance(source, list | tuple) and bool(source) and all(isinstance(p, str | os.PathLike) for p in source)
 
 
-def _one_array(name: str, value: Any) -> ArraySource:
+def _is_field(value: Any) -> bool:
+    return slices_like_an_array(value) or is_sparse(value)
+
+
+def _one_field(name: str, value: Any) -> FieldSource:
     if isinstance(value, str | os.PathLike | Store):
         arrays = _arrays_of(value, None)
         if len(arrays) != 1:
@@ -70,10 +80,19 @@ def _one_array(name: str, value: Any) -> ArraySource:
                 f"source of field {name!r} must hold one array, and {value} holds {shown}; name one as path::name"
             )
         return next(iter(arrays.values()))
+    return _in_memory(name, value)
+
+
+def _in_memory(name: str, value: Any) -> FieldSource:
+    if is_sparse(value):
+        return sparse_source(name, value)
+    spec = ragged_spec_of(name, value)
+    if spec is not None and not spec.dtype.hasobject:
+        return MemoryRagged(name, value, spec)
     return SliceSource(value if slices_like_an_array(value) else np.asarray(value))
 
 
-def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> dict[str, ArraySource]:
+def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> dict[str, FieldSource]:
     """Return the arrays of one file, or of several joined."""
     if isinstance(source, Store):
         return _of_store(source, fields)
@@ -96,7 +115,7 @@ def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> di
     raise StoreFormatError(f"source must be one of {_KNOWN}, got {path!r}; rename it, or pass an array or batches")
 
 
-def _from_store_path(path: str, inner: str, fields: Sequence[str] | None) -> dict[str, ArraySource]:
+def _from_store_path(path: str, inner: str, fields: Sequence[str] | None) -> dict[str, FieldSource]:
     """Return the fields of a store; what follows ``::`` may be a group or one field."""
     store = stores.open(path)
     if inner in store.fields:
@@ -104,19 +123,26 @@ def _from_store_path(path: str, inner: str, fields: Sequence[str] | None) -> dic
     return _of_store(stores.open(f"{path}::{inner}"), fields) if inner else _of_store(store, fields)
 
 
-def _of_store(store: Store, fields: Sequence[str] | None) -> dict[str, ArraySource]:
+def _of_store(store: Store, fields: Sequence[str] | None) -> dict[str, FieldSource]:
     names = fields if fields is not None else [n for n, f in store.fields.items() if f.shape]
     for name in names:
         if (field := store.field(name)).read_path == "none":
             raise StoreFormatError(
                 f"field {name!r} of {store.address} cannot be read: {field.reason}; choose other fields with fields="
             )
-    return {name: StoreField(store, store.field(name)) for name in names}
+    return {name: _of_field(store, store.field(name)) for name in names}
+
+
+def _of_field(store: Store, field: FieldLayout) -> FieldSource:
+    if field.ragged is not None:
+        return StoreRagged(store, field)
+    item_dtype = vlen_item_dtype(field)
+    return StoreField(store, field) if item_dtype is None else VlenSource(store, field, item_dtype)
 
 
 def _choose(
-    makers: Mapping[str, Callable[[], ArraySource]], fields: Sequence[str] | None, path: str
-) -> dict[str, ArraySource]:
+    makers: Mapping[str, Callable[[], FieldSource]], fields: Sequence[str] | None, path: str
+) -> dict[str, FieldSource]:
     for name in fields or ():
         if name not in makers:
             raise UnknownFieldError(f"field {name!r} must be one of those in {path}, which has {', '.join(makers)}")
