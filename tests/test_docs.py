@@ -15,6 +15,9 @@ MODULES = [
     "oocload.stores",
     "oocload.loader.loader",
     "oocload.loader.mix",
+    "oocload.ops.geometry",
+    "oocload.ops.labels",
+    "oocload.ops.values",
     "oocload.convert.convert",
     "oocload.convert.writer",
 ]

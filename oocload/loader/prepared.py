@@ -93,7 +93,7 @@ def check_ops(ops: Any) -> dict[str, tuple[Op, ...]]:
         raise InvalidArgumentError(f"ops must be a dict of field → operations from oocload.ops, got {ops!r}")
     found = {}
     for name, given in ops.items():
-        chain = (given,) if isinstance(given, Op) else tuple(given) if isinstance(given, Sequence) else (given,)
+        chain = (given,) if isinstance(given, Op) else tuple(given) if isinstance(given, list | tuple) else (given,)
         wrong = [op for op in chain if not isinstance(op, Op)]
         if wrong or not chain:
             raise InvalidArgumentError(
