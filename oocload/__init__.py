@@ -27,6 +27,8 @@ from oocload.loader.loader import Loader
 from oocload.loader.mix import Mix, mix
 from oocload.plan.measure import ShuffleQuality
 from oocload.plan.shuffle import Shuffle
+from oocload.statistics.result import FieldStatistics, StoreStatistics
+from oocload.statistics.stats import stats
 from oocload.stores import Store, open
 
 __version__ = "0.1.0"
@@ -37,6 +39,7 @@ __all__ = [
     "ClosedError",
     "ConversionError",
     "ConversionReport",
+    "FieldStatistics",
     "Floats",
     "InvalidArgumentError",
     "KeptBatchesWarning",
@@ -55,6 +58,7 @@ __all__ = [
     "Store",
     "StoreFormatError",
     "StoreNotFoundError",
+    "StoreStatistics",
     "TargetExistsError",
     "UnknownFieldError",
     "Writer",
@@ -62,4 +66,5 @@ __all__ = [
     "create",
     "mix",
     "open",
+    "stats",
 ]

@@ -10,10 +10,11 @@ import oocload
 PACKAGE = Path(oocload.__file__).parent
 
 # Each part may import those to its left, and itself. `convert` and `loader` never meet.
-ORDER = ["errors", "units", "optional", "forks", "layout", "plan", "stores", "chunks"]
+ORDER = ["errors", "units", "optional", "forks", "available", "layout", "plan", "stores", "chunks"]
 ALLOWED = {part: set(ORDER[:i]) for i, part in enumerate(ORDER)}
 ALLOWED["plan"] = {"errors"}
 ALLOWED["convert"] = {*ORDER} - {"plan"}
+ALLOWED["statistics"] = {*ORDER}
 ALLOWED["loader"] = {*ORDER, "adapters"}  # `to_keras` and `to_tf` import their adapter when they are called
 ALLOWED["adapters"] = {"errors", "optional", "forks", "chunks", "layout", "loader"}
 

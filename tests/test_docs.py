@@ -17,6 +17,7 @@ MODULES = [
     "oocload.loader.mix",
     "oocload.convert.convert",
     "oocload.convert.writer",
+    "oocload.statistics.stats",
 ]
 
 

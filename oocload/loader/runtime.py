@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter
 
+from oocload.available import available_memory, total_memory
 from oocload.chunks.read import FieldReader, most_needs
 from oocload.errors import (
     InvalidArgumentError,
@@ -19,7 +20,6 @@ from oocload.errors import (
     warn,
 )
 from oocload.layout import FieldLayout
-from oocload.loader.available import available_memory, total_memory
 from oocload.loader.board import MOST_SLOTS
 from oocload.loader.budget import Budget
 from oocload.loader.fit import Costs, Fit, Wish, check_blocks, fit, smallest
