@@ -30,6 +30,8 @@ from oocload.loader.mix import Mix, mix
 from oocload.loader.padding import Pad, Ragged
 from oocload.plan.measure import ShuffleQuality
 from oocload.plan.shuffle import Shuffle
+from oocload.statistics.result import FieldStatistics, StoreStatistics
+from oocload.statistics.stats import stats
 from oocload.stores import Store, open
 
 __version__ = "0.1.0"
@@ -40,6 +42,7 @@ __all__ = [
     "ClosedError",
     "ConversionError",
     "ConversionReport",
+    "FieldStatistics",
     "Floats",
     "InvalidArgumentError",
     "KeptBatchesWarning",
@@ -60,6 +63,7 @@ __all__ = [
     "Store",
     "StoreFormatError",
     "StoreNotFoundError",
+    "StoreStatistics",
     "TargetExistsError",
     "TransformError",
     "UnknownFieldError",
@@ -69,4 +73,5 @@ __all__ = [
     "mix",
     "open",
     "ops",
+    "stats",
 ]

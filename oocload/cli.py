@@ -1,4 +1,4 @@
-"""The command line: ``oocload convert`` and ``oocload info``. Errors are one line on stderr and exit code 2."""
+"""The command line: ``oocload convert``, ``info`` and ``stats``. Errors are one line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -62,6 +62,21 @@ def info(store: Sequence[str]) -> None:
     """
     with oocload.open(store[0] if len(store) == 1 else store) as opened:
         click.echo(repr(opened))
+
+
+@main.command()
+@click.argument("store", nargs=-1, required=True)
+@click.option("--field", "fields", multiple=True, metavar="NAME", help="Look at this field only; repeatable.")
+@click.option("--memory", metavar="SIZE", help="Ceiling on what is held, such as '64 MiB'.")
+@click.option("--threads", type=int, help="Threads that read and add up; default: one per core.")
+@click.option("--save", is_flag=True, help="Write the result beside STORE, as STORE.stats.json.")
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar; default: on a terminal.")
+def stats(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
+    """Show what the values of STORE are like: mean, deviation, range, NaN, labels; reads all of it once.
+
+    Several files are looked at as joined along axis 0; a quoted glob in natural order.
+    """
+    click.echo(str(oocload.stats(store[0] if len(store) == 1 else store, fields or None, **options)))
 
 
 def _source(sources: Sequence[str]) -> str | dict[str, str]:

@@ -10,11 +10,16 @@ import oocload
 PACKAGE = Path(oocload.__file__).parent
 
 # Each part may import those to its left, and itself. `convert` and `loader` never meet.
-ORDER = ["errors", "units", "optional", "forks", "layout", "ops", "plan", "stores", "chunks"]
+ORDER = ["errors", "units", "optional", "forks", "available", "layout", "ops", "plan", "stores", "chunks"]
 ALLOWED = {part: set(ORDER[:i]) for i, part in enumerate(ORDER)}
 ALLOWED["plan"] = ALLOWED["ops"] = {"errors"}
 ALLOWED["convert"] = {*ORDER} - {"ops", "plan"}
-ALLOWED["loader"] = {*ORDER, "adapters"}  # `to_keras` and `to_tf` import their adapter when they are called
+ALLOWED["statistics"] = {*ORDER} - {"ops"}
+ALLOWED["loader"] = {
+    *ORDER,
+    "statistics",
+    "adapters",
+}  # `to_keras` and `to_tf` import their adapter when they are called
 ALLOWED["adapters"] = {"errors", "optional", "forks", "chunks", "layout", "loader"}
 
 

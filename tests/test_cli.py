@@ -26,6 +26,19 @@ def test_converts_the_real_mnist_files(tmp_path: Path, mnist: Path) -> None:
     assert "direct" in shown.stdout
 
 
+def test_statistics(tmp_path: Path, make_store: Callable[..., Path]) -> None:
+    make_store()
+    done = run("stats", "store.h5", "--field", "y", "--memory", "64 MiB", "--threads", "1", "--save", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    title, _, row, *_ = done.stdout.splitlines()
+    assert title == "statistics of store.h5"
+    assert row.split() == ["y", "1003", "int64", "1,003", "0", "0", "501", "289.541", "0", "1002"]
+    assert (tmp_path / "store.h5.stats.json").exists()
+    joined = run("stats", "store.h5", "store.h5", cwd=tmp_path)
+    assert "2,006" in joined.stdout
+    assert run("stats", "--save", "store.h5", "store.h5", cwd=tmp_path).returncode == 2
+
+
 def test_options_of_convert(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", a=np.arange(100), b=np.arange(100))
     options = [
@@ -63,6 +76,12 @@ def test_progress_is_shown_when_asked_for(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["info", "nope.h5"], "oocload: store must exist, got 'nope.h5'; nothing lies at that path"),
+        (["stats", "nope.h5"], "oocload: store must exist, got 'nope.h5'; nothing lies at that path"),
+        (
+            ["stats", "good.h5", "--field", "z"],
+            "oocload: field 'z' must be one of those in good.h5, which has 'x', 'y'",
+        ),
+        (["stats", "good.h5", "--memory", "1 KiB"], "oocload: memory must be at least "),
         (["info", "text.h5"], "oocload: text.h5 must be an HDF5 file, and h5py cannot open it"),
         (["info", "text.txt"], "oocload: store must have a suffix that names its format"),
         (["info", "cut.h5"], "oocload: cut.h5 is truncated"),

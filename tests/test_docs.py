@@ -20,6 +20,7 @@ MODULES = [
     "oocload.ops.values",
     "oocload.convert.convert",
     "oocload.convert.writer",
+    "oocload.statistics.stats",
 ]
 
 

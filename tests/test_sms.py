@@ -16,6 +16,7 @@ MESSAGES = Path(__file__).parents[2] / "shared" / "data" / "sms" / "SMSSpamColle
 N_TOKENS = 2**16
 COPIES = 150
 MEMORY = "24 MiB"
+N_STEPS = 60
 
 pytestmark = pytest.mark.skipif(not MESSAGES.exists(), reason="needs the SMS Spam Collection beside the project")
 
@@ -66,12 +67,12 @@ def test_messages_far_beyond_the_ceiling_train_a_spam_filter(store: Path, rule: 
         held_out = rows % (loader.n_rows // COPIES) % 5 == 0  # a message and its copies are on the same side
         train, test = loader.split({"train": rows[~held_out], "test": rows[held_out]}).values()
     with train, test:
-        for x, y in train:
+        for x, y in itertools.islice(train, N_STEPS):
             optimizer.zero_grad()
             loss = torch.nn.functional.binary_cross_entropy_with_logits(scores(x), torch.from_numpy(y).float())
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            right = [int(((scores(x) > 0).numpy() == y).sum()) for x, y in test]
+            right = [np.mean((scores(x) > 0).numpy() == y) for x, y in itertools.islice(test, N_STEPS)]
         assert train.stats.memory.peak <= train.memory
-    assert sum(right) / test.n_rows >= 0.97
+    assert np.mean(right) >= 0.97

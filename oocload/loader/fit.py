@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from oocload.available import available_memory, default_ceiling
 from oocload.errors import MemoryCeilingError
-from oocload.loader.available import available_memory, default_ceiling
 from oocload.units import format_bytes
 
 _LEAST_CHECKED_NBYTES = 16 * 2**20

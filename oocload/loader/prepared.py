@@ -15,6 +15,7 @@ from oocload.layout import FieldLayout
 from oocload.loader.feeds import Feed
 from oocload.ops.base import Draft, Op, Statistics
 from oocload.ops.program import Program
+from oocload.statistics.stored import load_statistics
 from oocload.stores.base import Store
 
 
@@ -136,18 +137,21 @@ def _prepared(feed: Feed, ops: Sequence[Op], store: Store) -> PreparedFeed:
 
 
 def stored_statistics(store: Store, field: str) -> Statistics:
-    """Return what is stored of a field's values beside the store.
+    """Return what `oocload.stats` has stored of a field's values beside the store.
 
     Raises
     ------
     InvalidArgumentError
-        If nothing is.
+        If that is nothing, or of the store as it was before it changed.
 
     """
-    raise InvalidArgumentError(
-        f"ops.normalize() must find statistics of field {field!r} stored beside {store.address}, which has none; run "
-        "oocload.stats(path, save=True) or give mean and std"
-    )
+    try:
+        found = load_statistics(store, field)
+    except InvalidArgumentError as exc:
+        raise InvalidArgumentError(f"ops.normalize() must find statistics, or be given mean and std: {exc}") from exc
+    if found.mean is None or found.std is None:
+        raise InvalidArgumentError(f"ops.normalize() must have a mean, and field {field!r} has none; give mean and std")
+    return Statistics(found.mean, found.std, found.channel_axis)
 
 
 def as_stored(feed: Feed, reader: FieldReader) -> tuple[FieldLayout, FieldReader]:

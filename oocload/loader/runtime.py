@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter
 
+from oocload.available import available_memory, total_memory
 from oocload.chunks.read import FieldReader, most_needs
 from oocload.errors import (
     InvalidArgumentError,
@@ -20,7 +21,6 @@ from oocload.errors import (
 )
 from oocload.loader.arena import Arenas, measure
 from oocload.loader.assemble import batch_nbytes
-from oocload.loader.available import available_memory, total_memory
 from oocload.loader.board import MOST_SLOTS
 from oocload.loader.buckets import Buckets
 from oocload.loader.budget import Budget

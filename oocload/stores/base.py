@@ -92,6 +92,10 @@ class Store(ABC):
 
         """
 
+    @abstractmethod
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """Return the stamps of the files when they were opened; of a Zarr directory, of those of its metadata."""
+
     def parts(self, name: str) -> tuple[Part, ...]:
         """Return where the rows of a field lie that is made of fields of other stores; empty for any other."""
         return ()

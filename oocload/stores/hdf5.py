@@ -141,8 +141,12 @@ class Hdf5Store(Store):
     def check_unchanged(self) -> None:
         """Raise where the file, or a source of a virtual dataset, is not the one that was opened."""
         check_stamp(self._path, self._stamp)
-        for source in {part.store for parts in self._parts.values() for part in parts} - {self}:
+        for source in self._sources():
             source.check_unchanged()
+
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """Return the stamps of the file, and of the sources of virtual datasets."""
+        return (self._stamp, *(stamp for source in self._sources() for stamp in source.stamps()))
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""
@@ -150,11 +154,16 @@ class Hdf5Store(Store):
             if self._file is not None and self._pid == os.getpid():
                 self._file.close()
             self._file = None
-        for source in {part.store for parts in self._parts.values() for part in parts} - {self}:
+        for source in self._sources():
             source.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._path, self._group, self._index_cache)
+
+    def _sources(self) -> list[Store]:
+        """Return the other files that virtual datasets take rows from, in the order in which they come."""
+        stores = (part.store for parts in self._parts.values() for part in parts)
+        return [store for store in dict.fromkeys(stores) if store is not self]
 
     def _is_virtual_here(self, found: Found, field: FieldLayout) -> bool:
         """Whether a dataset is virtual and lies in this very file: HDF5 looks for its sources beside that file."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.errors import StoreFormatError
-from oocload.layout import ChunkLocations, Codec, FieldLayout, Segment
+from oocload.layout import ChunkLocations, Codec, FieldLayout, FileStamp, Segment
 from oocload.stores.base import Part, Store, unreadable
 from oocload.stores.ragged import join_ragged, problem_of_following
 
@@ -106,6 +106,10 @@ class JoinedStore(Store):
         """Raise where a file is not the one that was opened."""
         for store in self._stores:
             store.check_unchanged()
+
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """Return the stamps of all files."""
+        return tuple(stamp for store in self._stores for stamp in store.stamps())
 
     def close(self) -> None:
         """Close every part."""

@@ -75,6 +75,10 @@ class NpyStore(Store):
         """Raise where the file is not the one that was opened."""
         check_stamp(self._path, self._stamp)
 
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """Return the file's stamp."""
+        return (self._stamp,)
+
     def close(self) -> None:
         """Nothing stays open."""
 

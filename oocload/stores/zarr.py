@@ -97,6 +97,10 @@ class ZarrStore(Store):
         for path, stamp in self._stamps.items():
             check_stamp(path, stamp)
 
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """Return the stamps of the files of metadata, or of the zip file."""
+        return tuple(stamp for _, stamp in sorted(self._stamps.items()))
+
     def close(self) -> None:
         """Drop the arrays; a later read opens them again."""
         with self._lock:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import oocload
+from oocload.available import available_memory, default_ceiling
 from oocload.errors import KeptBatchesWarning, MemoryCeilingError, ShuffleQualityWarning
-from oocload.loader.available import available_memory, default_ceiling
 from oocload.loader.runtime import settle
 from tests.conftest import check_rows
 

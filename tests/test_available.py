@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import oocload
-from oocload.loader import available
-from oocload.loader.available import available_memory, default_ceiling, total_memory
+from oocload import available
+from oocload.available import available_memory, default_ceiling, total_memory
 from oocload.units import format_bytes
 
 GIB = 2**30
@@ -101,7 +101,7 @@ def real_group() -> Iterator[Path]:
 def test_a_real_group(real_group: Path) -> None:
     code = (
         f"import os; open({str(real_group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
-        "from oocload.loader.available import available_memory, default_ceiling, total_memory\n"
+        "from oocload.available import available_memory, default_ceiling, total_memory\n"
         "print(total_memory(), available_memory(), default_ceiling())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
