@@ -13,7 +13,7 @@ from oocload.chunks.scratch import Scratch
 from oocload.ops.program import Affine, OneHot, Program, Step
 
 # A piece has about this many bytes of what comes out: each pass over it is one call that lets go of the GIL, and
-# threads that call often wait for each other. Half of it gives 0.75 of the speed on two threads (benchmarks/README.md).
+# threads that call often wait for each other: half of it gave 0.75 of the speed on two threads.
 _PIECE_NBYTES = 2**20
 # Numbers are repeated to about so many, so that they stay in the second cache. NumPy copies what has inner loops below
 # its buffer (8,192 items) into that: with 3,072 items a pass takes 1.6 times as long as with 12,288.
