@@ -27,6 +27,7 @@ from oocload.loader.numbered import NumberedBatches
 from oocload.loader.options import Setup, check_flags, check_sampling, check_share, print_of, whole_number
 from oocload.loader.rows import SplitBy, select, split
 from oocload.loader.runtime import Runtime, settle
+from oocload.loader.shown import shown
 from oocload.loader.slabs import Prepare
 from oocload.loader.source import BatchSource
 from oocload.loader.state import check_state, identity_of, make_state
@@ -40,7 +41,7 @@ from oocload.plan.select import Selection
 from oocload.plan.shuffle import Shuffle
 from oocload.plan.windows import Plan
 from oocload.stores.base import Store
-from oocload.units import counted, format_bytes, parse_bytes
+from oocload.units import parse_bytes
 
 
 class Loader(BatchSource):
@@ -543,23 +544,7 @@ class Loader(BatchSource):
         return self._runtime.min_memory
 
     def __repr__(self) -> str:
-        o, r = self._runtime.options, self._runtime
-        order = f"shuffled with seed {o.seed}" if o.shuffle else "in order"
-        window = f"{r.window_blocks} of {r.n_blocks} blocks of {o.pool.block_rows} rows"
-        if o.shuffle:
-            nbytes = self.window_rows * self._setup.row_nbytes
-            window += f", {format_bytes(nbytes)}; batch entropy {r.relative_entropy:.2f} of a uniform shuffle's"
-        batches = f"{len(self):,} batches of {o.batch_rows}"
-        ranks = f", rank {o.share.rank} of {o.share.world_size}" if o.share.world_size > 1 else ""
-        ahead = ", no room to read ahead" if r.fit.tight else ""
-        lines = [
-            f"Loader({self._store.address!r}): {self.epoch_rows:,} rows in {batches}, {order}{ranks}",
-            f"  window: {window}",
-            f"  memory: ceiling {format_bytes(r.budget.ceiling)}, of which {format_bytes(r.fit.needed)} are needed "
-            f"({counted(r.fit.n_slabs, 'slab')}, {counted(r.fit.n_threads, 'thread')}{ahead})",
-            *(f"  field {name!r}: {path}" for name, path in self.stats.paths.items()),
-        ]
-        return "\n".join(lines)
+        return shown(self._store.address, self._runtime, self._setup, self._stages)
 
     # Life cycle
 

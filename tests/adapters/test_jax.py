@@ -144,7 +144,7 @@ def test_transform_may_return_any_tree(path: Path) -> None:
         room[: len(x)] = x + 1  # the same memory for each batch, also for those ahead
         return {"pair": [room[: len(x)], (y.astype("int64"), None)], "here": jax.numpy.asarray(y) * 2}
 
-    with oocload.Loader(path, BATCH, shuffle=False, transform=transform) as loader:
+    with oocload.Loader(path, BATCH, shuffle=False, transform=transform, transform_workers=0) as loader:
         for number, batch in enumerate(loader.to_jax()):
             x, (y, nothing) = batch["pair"]
             assert nothing is None
@@ -196,7 +196,9 @@ def test_ranks_are_disjoint(path: Path) -> None:
 @pytest.mark.parametrize(("ahead", "more"), [({}, 2), ({"ahead": 0}, 0), ({"ahead": np.int64(5)}, 5)])
 def test_batches_are_put_on_the_device_ahead(path: Path, ahead: dict[str, int], more: int) -> None:
     made = []
-    with oocload.Loader(path, BATCH, shuffle=False, transform=lambda b: made.append(1) or b, transform_workers=0) as loader:
+    with oocload.Loader(
+        path, BATCH, shuffle=False, transform=lambda b: made.append(1) or b, transform_workers=0
+    ) as loader:
         for number, _ in enumerate(loader.to_jax(**ahead)):
             assert len(made) == min(N_BATCHES, number + 1 + more)
 
