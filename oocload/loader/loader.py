@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -633,15 +632,9 @@ class Loader(BatchSource):
 
     def _stream(self, runtime: Runtime, epoch: int, batch: int, endless: bool) -> Iterator[Slab]:
         """Yield filled slabs from a position, timing the wait for each."""
-        stats = runtime.stats
-        stats.begin_pass()
-        with closing(SlabStream(runtime, epoch, batch, endless)) as stream:
-            while True:
-                began = time.perf_counter()
-                slab = next(stream, None)
-                stats.wait_s += time.perf_counter() - began
-                if slab is None:
-                    break
+        runtime.stats.begin_pass()
+        with closing(SlabStream(runtime, epoch, batch, endless, timed=True)) as stream:
+            for slab in stream:
                 yield slab
                 del slab  # its memory is free for another as soon as the consumer lets go of its batches
 
@@ -663,7 +656,7 @@ class Loader(BatchSource):
 
     def _deliver(self, endless: bool, cut: Cut | None = None) -> Iterator[Batch]:
         cut = self._form.cut if cut is None else cut
-        return self._deliver_transformed(endless, cut) if self._stages else self._deliver_read(endless, cut)
+        return self._deliver_read(endless, cut) if self.transform is None else self._deliver_transformed(endless, cut)
 
     def _deliver_read(self, endless: bool, cut: Cut) -> Iterator[Batch]:
         stats = self._usable().stats
@@ -681,15 +674,15 @@ class Loader(BatchSource):
         runtime, transforms = self._usable(), self.transform
         assert transforms is not None
         n_workers = self._setup.transform_workers
-        if n_workers and self._made_in != os.getpid():
-            n_workers = 0  # in a forked child
-        runtime.transforming.prepare(transforms, n_workers)
+        if self._made_in != os.getpid():
+            n_workers = n_workers and 0  # a forked child has no processes of its own
+        with self._lock:
+            runtime.transforming.prepare(transforms, n_workers)
         epoch, batch, turn = self._begin_reading()
         stats = runtime.stats
         stats.begin_pass()
-        with closing(SlabStream(runtime, epoch, batch, endless)) as stream:
-            source = NumberedBatches(stream, cut, stats)
-            with closing(runtime.transforming.run(source, transforms, n_workers)) as batches:
+        with closing(SlabStream(runtime, epoch, batch, endless, timed=True)) as stream:
+            with closing(runtime.transforming.run(NumberedBatches(stream, cut), transforms, n_workers)) as batches:
                 for made in batches:
                     self._note(turn, made.epoch, made.number + 1)
                     stats.add_batch(made.n_rows)
