@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -91,19 +92,34 @@ class SlabStream(Iterator[Slab]):
         How many slabs may be filled before they are asked for; one more where rows are dealt over two.
     part
         What of it this process reads, where others read the rest.
+    timed
+        Whether the loader's stats are told how long was waited.
 
     """
 
     def __init__(
-        self, runtime: Runtime, epoch: int, batch: int, endless: bool, ahead: int = 1000, part: Part | None = None
+        self,
+        runtime: Runtime,
+        epoch: int,
+        batch: int,
+        endless: bool,
+        ahead: int = 1000,
+        part: Part | None = None,
+        timed: bool = False,
     ) -> None:
+        self._stats = runtime.stats if timed else None
         source = slabs_from(runtime.options, epoch, batch, endless)
         one_slab = runtime.fit.tight and part is None
         self._pipeline = runtime.open_pipeline(source, ahead + runtime.options.dealt, part)
         self._slabs = _in_order(self._pipeline, runtime, (epoch, batch), one_slab)
 
     def __next__(self) -> Slab:
-        return next(self._slabs)
+        began = time.perf_counter()
+        try:
+            return next(self._slabs)
+        finally:
+            if self._stats is not None:
+                self._stats.wait_s += time.perf_counter() - began
 
     @property
     def ready(self) -> bool:

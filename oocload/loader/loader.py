@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -31,6 +30,7 @@ from oocload.loader.prepared import check_ops, prepared
 from oocload.loader.ragged import check_bucket, deliver
 from oocload.loader.rows import SplitBy, select, split
 from oocload.loader.runtime import Runtime, settle
+from oocload.loader.shown import shown
 from oocload.loader.slabs import Prepare
 from oocload.loader.source import BatchSource
 from oocload.loader.state import check_state, identity_of, make_state
@@ -46,7 +46,7 @@ from oocload.plan.select import Selection
 from oocload.plan.shuffle import Shuffle
 from oocload.plan.windows import Plan
 from oocload.stores.base import Store
-from oocload.units import counted, format_bytes, parse_bytes
+from oocload.units import parse_bytes
 
 
 class Loader(BatchSource):
@@ -576,23 +576,7 @@ class Loader(BatchSource):
         return self._runtime.min_memory
 
     def __repr__(self) -> str:
-        o, r = self._runtime.options, self._runtime
-        order = f"shuffled with seed {o.seed}" if o.shuffle else "in order"
-        window = f"{r.window_blocks} of {r.n_blocks} blocks of {o.pool.block_rows} rows"
-        if o.shuffle:
-            nbytes = self.window_rows * self._setup.row_nbytes
-            window += f", {format_bytes(nbytes)}; batch entropy {r.relative_entropy:.2f} of a uniform shuffle's"
-        batches = f"{len(self):,} batches of {o.batch_rows}"
-        ranks = f", rank {o.share.rank} of {o.share.world_size}" if o.share.world_size > 1 else ""
-        ahead = ", no room to read ahead" if r.fit.tight else ""
-        lines = [
-            f"Loader({self._store.address!r}): {self.epoch_rows:,} rows in {batches}, {order}{ranks}",
-            f"  window: {window}",
-            f"  memory: ceiling {format_bytes(r.budget.ceiling)}, of which {format_bytes(r.fit.needed)} are needed "
-            f"({counted(r.fit.n_slabs, 'slab')}, {counted(r.fit.n_threads, 'thread')}{ahead})",
-            *(f"  field {name!r}: {path}" for name, path in self.stats.paths.items()),
-        ]
-        return "\n".join(lines)
+        return shown(self._store.address, self._runtime, self._setup, self._stages)
 
     # Life cycle
 
@@ -681,15 +665,9 @@ class Loader(BatchSource):
 
     def _stream(self, runtime: Runtime, epoch: int, batch: int, endless: bool) -> Iterator[Slab]:
         """Yield filled slabs from a position, timing the wait for each."""
-        stats = runtime.stats
-        stats.begin_pass()
-        with closing(SlabStream(runtime, epoch, batch, endless)) as stream:
-            while True:
-                began = time.perf_counter()
-                slab = next(stream, None)
-                stats.wait_s += time.perf_counter() - began
-                if slab is None:
-                    break
+        runtime.stats.begin_pass()
+        with closing(SlabStream(runtime, epoch, batch, endless, timed=True)) as stream:
+            for slab in stream:
                 yield slab
                 del slab  # its memory is free for another as soon as the consumer lets go of its batches
 
@@ -711,11 +689,7 @@ class Loader(BatchSource):
 
     def _deliver(self, endless: bool, cut: Cut | None = None) -> Iterator[Batch]:
         cut = self._form.cut if cut is None else cut
-        return (
-            self._deliver_transformed(endless, cut)
-            if self._before or self._stages
-            else self._deliver_read(endless, cut)
-        )
+        return self._deliver_read(endless, cut) if self.transform is None else self._deliver_transformed(endless, cut)
 
     def _deliver_read(self, endless: bool, cut: Cut) -> Iterator[Batch]:
         stats = self._usable().stats
@@ -733,18 +707,18 @@ class Loader(BatchSource):
         runtime, transforms = self._usable(), self.transform
         assert transforms is not None
         n_workers = self._setup.transform_workers
-        if n_workers and self._made_in != os.getpid():
-            n_workers = 0  # in a forked child
+        if self._made_in != os.getpid():
+            n_workers = n_workers and 0  # a forked child has no processes of its own
         if n_workers and self._before:  # ragged rows are in the slab, and become arrays before they leave it
             cut = partial(_assembled, cut, self._before[0].function)
             n_workers, transforms = n_workers if self._stages else None, replace(transforms, stages=self._stages)
-        runtime.transforming.prepare(transforms, n_workers)
+        with self._lock:
+            runtime.transforming.prepare(transforms, n_workers)
         epoch, batch, turn = self._begin_reading()
         stats = runtime.stats
         stats.begin_pass()
-        with closing(SlabStream(runtime, epoch, batch, endless)) as stream:
-            source = NumberedBatches(stream, cut, stats)
-            with closing(runtime.transforming.run(source, transforms, n_workers)) as batches:
+        with closing(SlabStream(runtime, epoch, batch, endless, timed=True)) as stream:
+            with closing(runtime.transforming.run(NumberedBatches(stream, cut), transforms, n_workers)) as batches:
                 for made in batches:
                     self._note(turn, made.epoch, made.number + 1)
                     stats.add_batch(made.n_rows)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from oocload.loader.batch import Batch, Cut
 from oocload.loader.filled import SlabStream
-from oocload.loader.stats import Stats
 from oocload.loader.transform import Numbered
 
 
@@ -20,13 +18,11 @@ class NumberedBatches(Iterator[Numbered]):
         The slabs.
     cut
         Makes batches of their rows.
-    stats
-        Are told how long was waited.
 
     """
 
-    def __init__(self, stream: SlabStream, cut: Cut, stats: Stats) -> None:
-        self._stream, self._cut, self._stats = stream, cut, stats
+    def __init__(self, stream: SlabStream, cut: Cut) -> None:
+        self._stream, self._cut = stream, cut
         self._batches: Iterator[Batch] | None = None
         self._places: Iterator[tuple[int, int, int]] = iter(())
         self._place: tuple[int, int, int] | None = None
@@ -50,11 +46,7 @@ class NumberedBatches(Iterator[Numbered]):
         return Numbered(self._epoch, number, stop - start, batch)
 
     def _take_slab(self) -> None:
-        began = time.perf_counter()
-        try:
-            slab = next(self._stream)
-        finally:
-            self._stats.wait_s += time.perf_counter() - began
+        slab = next(self._stream)
         self._epoch = slab.epoch
         self._batches, self._places = self._cut(slab.rows(), slab.batch_rows), slab.batches()
         self._place = next(self._places)

@@ -8,6 +8,7 @@ have no names: they go with the last process that has them, however it ends.
 from __future__ import annotations
 
 import itertools
+import mmap
 import multiprocessing
 import os
 import pickle
@@ -29,6 +30,7 @@ from oocload.loader.transform import Numbered, Stages, Transforms
 from oocload.loader.transform_child import REPLY, TASK, serve
 
 _MOST_VIEWED = 2  # slots that the consumer looks at: its batch, and the one that it asks for
+_FACTOR = 10  # times a batch: what bytes take beside themselves as float64, and their pickles
 _END_S = 5.0
 _LOOK_MS = 100  # how often to look again, should another thread have taken the message that was waited for
 
@@ -125,7 +127,7 @@ class TransformProcesses:
         self._n = n_processes
         self._slots: list[_Slot] = []
         self._numbers = itertools.count()
-        self._largest = 2 * batch_nbytes  # bytes of a slot, until one is known
+        self._largest = _FACTOR * batch_nbytes + 2 * mmap.PAGESIZE  # bytes of a slot, until one is known
         self._learned = False
         self._workers: list[_Worker] = []
         self._broken = False
@@ -330,7 +332,7 @@ class TransformProcesses:
         task.failed, task.nbytes, task.took_s = bool(failed), nbytes, took_s
         self._grow(task.holding[0], nbytes)
         if not failed:
-            self._largest = max(nbytes, self._largest if self._learned else 1)
+            self._largest = max(task.holding[0].counted, self._largest if self._learned else 1)
             self._learned = True
         task.finish()
 

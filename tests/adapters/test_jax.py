@@ -144,7 +144,7 @@ def test_transform_may_return_any_tree(path: Path) -> None:
         room[: len(x)] = x + 1  # the same memory for each batch, also for those ahead
         return {"pair": [room[: len(x)], (y.astype("int64"), None)], "here": jax.numpy.asarray(y) * 2}
 
-    with oocload.Loader(path, BATCH, shuffle=False, transform=transform) as loader:
+    with oocload.Loader(path, BATCH, shuffle=False, transform=transform, transform_workers=0) as loader:
         for number, batch in enumerate(loader.to_jax()):
             x, (y, nothing) = batch["pair"]
             assert nothing is None
