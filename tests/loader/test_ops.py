@@ -246,8 +246,8 @@ def test_a_label_without_a_class(tmp_path: Path, how: dict[str, Any], label: int
         ({"y": ops.transpose("channels_first")}, "must be given rows of at least two axes"),
         ({"y": [ops.one_hot(9), ops.crop([slice(0, 2)])]}, "must come before one_hot"),
         ({"y": [ops.cast("f4"), ops.one_hot(9)]}, r'cast labels with ops.cast\("int64"\) before it'),
-        ({"x": ops.normalize()}, "must find statistics of field 'x' stored beside .*t.h5, which has none; run "
-         r"oocload.stats\(path, save=True\) or give mean and std"),
+        ({"x": ops.normalize()}, r"ops.normalize\(\) must find statistics, or be given mean and std: statistics of "
+         r".*t.h5 must have been saved in .*t.h5.stats.json; run oocload.stats\(store, save=True\)"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(tmp_path: Path, given_ops: Any, message: str) -> None:
@@ -339,3 +339,18 @@ def test_random_chains_are_those_of_numpy(tmp_path: Path, data: st.DataObject) -
             assert (batch.dtype, batch.shape) == (want.dtype, want.shape)
             np.testing.assert_array_equal(batch, want)
         assert loader.fields["x"].shape == (n_rows, *want.shape[1:])
+
+
+def test_statistics_that_are_stored_normalise(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (300, 8, 6, 3), dtype="uint8")
+    path = tmp_path / "stored.h5"
+    oocload.convert({"x": x}, path)
+    oocload.stats(path, save=True)
+    with oocload.Loader(path, 50, x="x", shuffle=False, ops={"x": ops.normalize()}) as loader:
+        found = np.concatenate([batch.copy() for batch in loader])
+    expected = (x - x.mean((0, 1, 2))) / x.std((0, 1, 2))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    oocload.convert({"x": x[:100]}, path, overwrite=True)
+    with pytest.raises(InvalidArgumentError, match=r"ops.normalize\(\) must find statistics.* has changed since"):
+        oocload.Loader(path, 50, x="x", ops={"x": ops.normalize()})
