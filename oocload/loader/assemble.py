@@ -96,7 +96,7 @@ def _gathered(items: NDArray[Any], starts: NDArray[np.int64], lengths: NDArray[n
 
 
 def _as_sparse(rows: RaggedArray) -> Any:
-    sparse = require("scipy.sparse", "scipy", "sparse=True")
+    sparse = require("scipy.sparse", "sparse", "sparse=True")
     assert rows.columns is not None
     starts, lengths = rows.starts, rows.lengths
     offsets = np.concatenate([[0], np.cumsum(lengths)])

@@ -106,6 +106,15 @@ class Loader(BatchSource):
         to its place. Batches, slabs and ``fields`` have the shape and dtype that they make; order and state are those
         without them.
 
+    ragged
+        How ragged rows become arrays: `Pad`, or ``"values"``, which gives `Ragged` (values, offsets) and is the default
+        (HDF5's rows of variable length stay arrays of arrays without it); or a dict of field → one of these.
+    sparse
+        Give sparse matrices as ``scipy.sparse.csr_array`` rather than as dense rows.
+    bucket_by_length
+        Put rows of like length into one batch, so that padding is small: rows of each window are sorted by length, and
+        its batches come in random order. True, or the field whose lengths count where several are ragged.
+
     Raises
     ------
     InvalidArgumentError, MemoryCeilingError, UnknownFieldError, StoreNotFoundError, StoreFormatError

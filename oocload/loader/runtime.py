@@ -353,7 +353,7 @@ def _wish(setup: Setup, pool: Pool, may_deal: bool) -> Wish:
     else:  # the same for any number of ranks
         n_blocks, n_streams = pool.n_groups, share.n_streams
         batch_rows = setup.batch_size * share.world_size
-    row_nbytes = setup.read_row_nbytes if setup.shuffle else setup.row_nbytes
+    row_nbytes = max(setup.read_row_nbytes if setup.shuffle else 0, setup.row_nbytes)
 
     def of_stream(blocks: int) -> int:
         return -(-blocks // n_streams)
