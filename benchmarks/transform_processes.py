@@ -19,7 +19,13 @@ import oocload
 
 Result = dict[str, Any]
 
-WORKERS: Mapping[str, int | None] = {"consumer": 0, "threads": None, "one process": 1, "two processes": 2}
+WORKERS: Mapping[str, int | str | None] = {
+    "consumer": 0,
+    "thread": None,
+    "threads": "threads",
+    "one process": 1,
+    "two processes": 2,
+}
 PURE_PYTHON_S = 0.005
 _ROWS, _WIDTH, _BATCH_ROWS = 12_800, 784, 128
 _TRIES = 20
@@ -45,11 +51,11 @@ def compare(folder: Path, rounds: int, quick: bool = False) -> dict[str, Result]
     python = pure_python(PURE_PYTHON_S / (5 if quick else 1))
     return {
         "5 ms of Python": compare_case(path, python, rounds, WORKERS),
-        "NumPy": compare_case(path, in_numpy, rounds, {"consumer": 0, "threads": None}),
+        "NumPy": compare_case(path, in_numpy, rounds, {"consumer": 0, "thread": None, "threads": "threads"}),
     }
 
 
-def compare_case(path: Path, transform: Callable[[Any], Any], rounds: int, workers: Mapping[str, int | None]) -> Result:
+def compare_case(path: Path, transform: Callable[[Any], Any], rounds: int, workers: Mapping[str, Any]) -> Result:
     """Return batches a second of each, and how many times as many as in the consumer's thread and as in one process."""
     loaders = {
         name: oocload.Loader(path, _BATCH_ROWS, seed=0, transform=transform, transform_workers=n)

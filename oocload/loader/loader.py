@@ -24,7 +24,16 @@ from oocload.loader.filled import Slab, SlabStream
 from oocload.loader.handle import StoreHandle
 from oocload.loader.labels import label_field
 from oocload.loader.numbered import NumberedBatches
-from oocload.loader.options import Setup, check_flags, check_sampling, check_share, print_of, whole_number
+from oocload.loader.options import (
+    Setup,
+    Workers,
+    check_flags,
+    check_sampling,
+    check_share,
+    check_workers,
+    print_of,
+    whole_number,
+)
 from oocload.loader.padding import Rule
 from oocload.loader.prepared import check_ops, prepared
 from oocload.loader.ragged import check_bucket, deliver
@@ -81,9 +90,9 @@ class Loader(BatchSource):
         batch's rows on axis 0. One that requires a second argument, or names one ``rng``, is given a NumPy generator
         that is a pure function of seed, epoch, batch and rank. `map` adds another.
     transform_workers
-        Where transforms run: None, ahead of the consumer in as many threads as read, so that they must be thread-safe;
-        0, in the consumer's thread, one batch after the other; from 1, in so many processes, for code that holds the
-        GIL. See ``docs/transforms.md``.
+        Where transforms run: None, in a thread ahead of the consumer, one batch after the other; ``"threads"``, in as
+        many as read, so that they must be thread-safe; 0, in the consumer's thread; from 1, in so many processes, for
+        code that holds the GIL. See ``docs/transforms.md``.
     threads
         Threads that read and decode; None takes one per core that this process may use.
     rank, world_size
@@ -149,7 +158,7 @@ class Loader(BatchSource):
         memory: int | str | None = None,
         drop_last: bool = False,
         transform: Callable[..., Any] | None = None,
-        transform_workers: int | None = None,
+        transform_workers: Workers = None,
         threads: int | None = None,
         rank: int | None = None,
         world_size: int | None = None,
@@ -163,8 +172,7 @@ class Loader(BatchSource):
     ) -> None:
         check_flags(shuffle, drop_last)
         stages = stages_of(() if transform is None else (transform,))
-        if transform_workers is not None:
-            transform_workers = whole_number("transform_workers", transform_workers, 0)
+        transform_workers = check_workers(transform_workers)
         operations = check_ops(ops)
         check_sampling(shuffle, weights, balanced)
         batch_size = whole_number("batch_size", batch_size, 1)
@@ -716,11 +724,13 @@ class Loader(BatchSource):
         runtime, transforms = self._usable(), self.transform
         assert transforms is not None
         n_workers = self._setup.transform_workers
-        if self._made_in != os.getpid():
-            n_workers = n_workers and 0  # a forked child has no processes of its own
-        if n_workers and self._before:  # ragged rows are in the slab, and become arrays before they leave it
+        if isinstance(n_workers, int) and self._made_in != os.getpid():
+            n_workers = 0  # a forked child has no processes of its own
+        if not self._stages:  # only what is our own
+            n_workers = "threads"
+        elif self._before and isinstance(n_workers, int):  # ragged rows become arrays before they leave the slab
             cut = partial(_assembled, cut, self._before[0].function)
-            n_workers, transforms = n_workers if self._stages else None, replace(transforms, stages=self._stages)
+            transforms = replace(transforms, stages=self._stages)
         with self._lock:
             runtime.transforming.prepare(transforms, n_workers)
         epoch, batch, turn = self._begin_reading()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from oocload.plan.ranks import ALONE, Share, Uneven
 from oocload.plan.select import Selection
 from oocload.plan.shuffle import Shuffle
 from oocload.units import whole_number as whole_number
+
+Workers = int | Literal["threads"] | None
+"""Where transforms run: in one thread ahead of the consumer (None), in several, or in so many processes; 0: nowhere."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +60,7 @@ class Setup:
     weights: NDArray[Any] | None = None
     balance: Balance | None = None
     drawn: str | None = None  # what tells these weights or classes from others
-    transform_workers: int | None = None
+    transform_workers: Workers = None
     window_blocks: int | None = None  # of a state that was loaded
     deal: bool | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)  # of ragged fields whose batches are assembled
@@ -87,6 +90,24 @@ class Setup:
     def store_rows(self) -> int:
         """Rows of the store."""
         return next(iter(self.fields.values())).n_rows
+
+
+def check_workers(value: Any) -> Workers:
+    """Return where transforms run.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is not one of the values that say so.
+
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value != "threads":
+            raise InvalidArgumentError(f"transform_workers must be None, 'threads' or a number, got {value!r}")
+        return "threads"
+    return whole_number("transform_workers", value, 0)
 
 
 def print_of(weights: NDArray[Any] | None, balance: Balance | None) -> str | None:

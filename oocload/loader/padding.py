@@ -35,6 +35,11 @@ class Ragged(NamedTuple):
         """Rows of the batch."""
         return len(self.offsets) - 1
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of values and offsets."""
+        return int(self.values.nbytes + self.offsets.nbytes)
+
 
 @dataclass(frozen=True, slots=True)
 class Pad:

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from oocload.loader.ahead import Source, ahead, in_place
+from oocload.loader.options import Workers
 from oocload.loader.room import Room
 from oocload.loader.stats import Stats
 from oocload.loader.transform import Numbered, Transforms
@@ -58,7 +59,7 @@ class Transforming:
         self._pid = os.getpid()
         _live.add(self)
 
-    def prepare(self, transforms: Transforms, n_workers: int | None) -> None:
+    def prepare(self, transforms: Transforms, n_workers: Workers) -> None:
         """Start processes, if there are to be any: before threads are started, and slabs made, which they would see.
 
         Raises
@@ -67,19 +68,21 @@ class Transforming:
             If processes are spawned, and a function cannot be pickled.
 
         """
-        if not n_workers or multiprocessing.current_process().daemon:  # which may not have children
+        if not isinstance(n_workers, int) or not n_workers:
+            return
+        if multiprocessing.current_process().daemon:  # which may not have children
             return
         if self._processes is None or not self._processes.sound:
             self._end_processes()
             self._processes = TransformProcesses(transforms.stages, n_workers, self._means.batch_nbytes, self._room)
 
-    def run(self, source: Source, transforms: Transforms, n_workers: int | None) -> Generator[Numbered]:
+    def run(self, source: Source, transforms: Transforms, n_workers: Workers) -> Generator[Numbered]:
         """Yield the batches of a source, transformed, in their order."""
-        if n_workers is None and not self._means.tight:
-            threads = TransformThreads(transforms, self._means.n_threads, self._room)
+        if not isinstance(n_workers, int) and not self._means.tight:
+            threads = TransformThreads(transforms, self._means.n_threads if n_workers else 1, self._room)
             self._threads.add(threads)
             return ahead(source, transforms, threads, self._stats)
-        if n_workers and self._processes is not None:
+        if isinstance(n_workers, int) and n_workers and self._processes is not None:
             return ahead(source, transforms, self._processes.executor(transforms), self._stats)
         return in_place(source, transforms)
 

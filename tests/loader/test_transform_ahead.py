@@ -19,7 +19,7 @@ from oocload.errors import ClosedError, InvalidArgumentError
 from tests.conftest import our_threads
 
 WINDOW = oocload.Shuffle(window_rows=150)
-AHEAD = [None, 1, 2]
+AHEAD = ["threads", 1, 2]
 
 
 def children() -> list[str]:
@@ -81,7 +81,7 @@ def stream(loader: oocload.Loader, n_epochs: int = 1) -> list[Any]:
     return [leaves(batch) for _ in range(n_epochs) for batch in loader]
 
 
-@pytest.mark.parametrize("workers", [None, 1, 2, 3])
+@pytest.mark.parametrize("workers", [None, "threads", 1, 2, 3])
 @pytest.mark.parametrize("function", [augment, change, views, pair])
 @pytest.mark.parametrize("shuffle", [False, WINDOW])
 def test_the_same_batches_in_the_same_order(path: Path, workers: int | None, function: Any, shuffle: Any) -> None:
@@ -132,7 +132,9 @@ def test_any_ceiling_threads_and_start(tmp_path_factory: pytest.TempPathFactory,
             plain.load_state_dict(start)
             expected = stream(plain, 2)
         threads = data.draw(st.integers(1, 4))
-        with oocload.Loader(path, batch_size, memory=memory, threads=threads, **options) as loader:
+        with oocload.Loader(
+            path, batch_size, memory=memory, threads=threads, transform_workers="threads", **options
+        ) as loader:
             loader.load_state_dict(start)
             assert stream(loader, 2) == expected
             assert loader.stats.memory.peak <= loader.memory
@@ -331,6 +333,21 @@ def test_threads_do_run_ahead(path: Path) -> None:
             both.wait()  # only if two run at once
         return batch
 
-    with oocload.Loader(path, 32, shuffle=False, transform=meet, threads=2) as loader:
+    with oocload.Loader(path, 32, shuffle=False, transform=meet, threads=2, transform_workers="threads") as loader:
         assert [int(y[0]) for _, y in loader] == list(range(0, 1003, 32))
     assert sorted(begun) == list(range(0, 1003, 32))
+
+
+def test_one_thread_keeps_the_order_of_batches(path: Path) -> None:
+    begun: list[int] = []
+    seen = set()
+
+    def note(batch: Any) -> Any:
+        begun.append(int(batch[1][0]))
+        seen.add(threading.current_thread())
+        return batch
+
+    with oocload.Loader(path, 32, shuffle=False, transform=note, threads=2) as loader:
+        list(loader)
+    assert begun == list(range(0, 1003, 32))
+    assert threading.current_thread() not in seen
