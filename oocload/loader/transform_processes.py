@@ -221,9 +221,11 @@ class TransformProcesses:
         if task.error is not None:
             raise task.error
         with self._lock:
+            if not self._workers:
+                raise _closed()
             slot = task.holding.pop()
             slot.viewed = views = not task.failed and self._may_view()
-        root = slot.memory.root(task.nbytes)
+            root = slot.memory.root(task.nbytes)
         if views:
             weakref.finalize(root, slot.free).atexit = False
         try:
