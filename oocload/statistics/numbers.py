@@ -16,9 +16,9 @@ from oocload.statistics.channels import Channels
 from oocload.statistics.moments import Counts, Floats, Lanes, Moments, base_dtype, greater, lesser, moments_nbytes
 from oocload.statistics.strips import Strip, n_lanes_at_most, strips
 
-# Values of a piece: as float64, or as 32-bit integers, they take 256 or 512 KiB of a core's own cache.
-_PIECE_ITEMS = 32 * 1024
-_SMALL_PIECE_ITEMS = 128 * 1024
+# Values of a piece. Calls to NumPy are few and long, since each lets go of the GIL and waits to have it again: with a
+# quarter as many, two threads are no faster than one.
+_PIECE_ITEMS = 128 * 1024
 _MOST_SMALL_SUMMED = 256  # of 255 each, or -128: as much as 16 bits hold; 32 bits hold their squares
 _MOST_SUMMED = 2**20  # squares of 16 bits, of which 53 bits hold the sum
 _MOST_LOST = 1e4  # of the squares' 16 digits, 4
@@ -27,7 +27,7 @@ _TINY = 1e-12  # of a value: as far as it is off when it is constant
 _EINSUM = {2: "ij,ij->j", 4: "abcd,abcd->bd"}
 
 
-_ITEMS_NBYTES = max(2 * 8 * _PIECE_ITEMS, 4 * _SMALL_PIECE_ITEMS)
+_ITEMS_NBYTES = 2 * 8 * _PIECE_ITEMS
 _MASK_NBYTES = 2 * _PIECE_ITEMS
 _ARRAYS_OF_LANES = 32  # of 8 bytes a lane, that are held at once
 
@@ -58,11 +58,10 @@ def _exact(strip: Strip, scratch: Scratch) -> Moments:
     dtype, axes = strip.values.dtype, strip.axes
     small = dtype.itemsize == 1
     narrow, wide = (np.dtype(f"{dtype.kind}2"), np.dtype(f"{dtype.kind}4")) if small else (None, np.dtype("f8"))
-    size = _SMALL_PIECE_ITEMS if small else _PIECE_ITEMS
     items = scratch.get("items", _ITEMS_NBYTES).view(wide)
     spread = _Range(strip)
     sums, squares = np.int64(0), np.int64(0)
-    for piece in strip.pieces(size, _MOST_SMALL_SUMMED if small else _MOST_SUMMED):
+    for piece in strip.pieces(_PIECE_ITEMS, _MOST_SMALL_SUMMED if small else _MOST_SUMMED):
         spread.add(piece)
         copy = items[: piece.size].reshape(piece.shape)
         np.copyto(copy, piece)
@@ -204,7 +203,7 @@ class _Sums:
 
     def _counted(self, mask: NDArray[np.bool_]) -> Counts:
         counts: Counts = np.add.reduce(mask.view(np.uint8), axis=self._axes, keepdims=True, dtype=np.uint16)
-        return counts  # a piece has fewer than 65,536 items
+        return counts  # a piece has fewer than 65,536 values of a lane
 
     def _counts(self) -> Counts:
         return np.asarray(self._n_seen - self._odd.sum(axis=0))
