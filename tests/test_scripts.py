@@ -42,6 +42,17 @@ def test_read_benchmark_cold(tmp_path: Path) -> None:
     assert "\n| HDF5 contiguous" in run("benchmarks/read.py", *arguments)
 
 
+def test_statistics_benchmark(tmp_path: Path) -> None:
+    code = f"import store_statistics; store_statistics.measure(1, quick=True, json={str(tmp_path / 's.json')!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((tmp_path / "s.json").read_text())["results"]
+    assert done.stdout.count("GB/s") == 1
+    assert all(result["of_hand"]["median"] > 0 and result["of_limit"]["median"] > 0 for result in results)
+
+
 @pytest.mark.parametrize("name", ["plan", "shuffle_quality"])
 def test_benchmarks_of_the_order(tmp_path: Path, name: str) -> None:
     assert run(f"benchmarks/{name}.py", "--quick", "--json", tmp_path / "order.json").count("\n|") > 8

@@ -16,17 +16,18 @@ from oocload.statistics.channels import Channels
 from oocload.statistics.moments import Counts, Floats, Lanes, Moments, base_dtype, greater, lesser, moments_nbytes
 from oocload.statistics.strips import Strip, n_lanes_at_most, strips
 
-# Values of a piece: as float64, or as 32-bit integers, they take 256 or 512 KiB of a core's own cache.
-_PIECE_ITEMS = 32 * 1024
-_SMALL_PIECE_ITEMS = 128 * 1024
+# Values of a piece. Calls to NumPy are few and long, since each lets go of the GIL and waits to have it again: with a
+# quarter as many, two threads are no faster than one.
+_PIECE_ITEMS = 128 * 1024
 _MOST_SMALL_SUMMED = 256  # of 255 each, or -128: as much as 16 bits hold; 32 bits hold their squares
 _MOST_SUMMED = 2**20  # squares of 16 bits, of which 53 bits hold the sum
 _MOST_LOST = 1e4  # of the squares' 16 digits, 4
+_MOST_ATTEMPTS = 3  # with 0, the mean of the first piece, the mean
 _TINY = 1e-12  # of a value: as far as it is off when it is constant
 _EINSUM = {2: "ij,ij->j", 4: "abcd,abcd->bd"}
 
 
-_ITEMS_NBYTES = max(2 * 8 * _PIECE_ITEMS, 4 * _SMALL_PIECE_ITEMS)
+_ITEMS_NBYTES = 2 * 8 * _PIECE_ITEMS
 _MASK_NBYTES = 2 * _PIECE_ITEMS
 _ARRAYS_OF_LANES = 32  # of 8 bytes a lane, that are held at once
 
@@ -57,11 +58,10 @@ def _exact(strip: Strip, scratch: Scratch) -> Moments:
     dtype, axes = strip.values.dtype, strip.axes
     small = dtype.itemsize == 1
     narrow, wide = (np.dtype(f"{dtype.kind}2"), np.dtype(f"{dtype.kind}4")) if small else (None, np.dtype("f8"))
-    size = _SMALL_PIECE_ITEMS if small else _PIECE_ITEMS
     items = scratch.get("items", _ITEMS_NBYTES).view(wide)
     spread = _Range(strip)
     sums, squares = np.int64(0), np.int64(0)
-    for piece in strip.pieces(size, _MOST_SMALL_SUMMED if small else _MOST_SUMMED):
+    for piece in strip.pieces(_PIECE_ITEMS, _MOST_SMALL_SUMMED if small else _MOST_SUMMED):
         spread.add(piece)
         copy = items[: piece.size].reshape(piece.shape)
         np.copyto(copy, piece)
@@ -87,37 +87,24 @@ def _exact(strip: Strip, scratch: Scratch) -> Moments:
 
 
 def _about_a_base(strip: Strip, scratch: Scratch) -> Moments:
-    """Return the moments of numbers, from their distances to a base of each lane: the mean of its first piece."""
-    sums = _Sums(strip, scratch, _first_base(strip, scratch))
-    for piece in strip.pieces(_PIECE_ITEMS, _MOST_SUMMED):
-        sums.add(piece)
-    if (better := sums.better_base()) is not None:
-        sums = _Sums(strip, scratch, better)
-        for piece in strip.pieces(_PIECE_ITEMS, _MOST_SUMMED):
-            sums.add(piece)
-    return sums.lanes().fold(strip.fold)
+    """Return the moments of numbers, from their distances to a base of each lane.
 
-
-def _first_base(strip: Strip, scratch: Scratch) -> NDArray[Any]:
-    """Return a value near those of each lane: the mean of some, or of 64-bit integers the least of all."""
+    The base is 0 while no digits are lost by that, which is seen from the first piece and again from all; else it is
+    the mean so far. Of 64-bit integers it is the least.
+    """
+    base: NDArray[Any] | None = None
     if base_dtype(strip.values.dtype).kind != "f":
-        least: NDArray[Any] = np.minimum.reduce(strip.values, axis=strip.axes, keepdims=True)
-        return least
-    piece = next(strip.pieces(_PIECE_ITEMS, _MOST_SUMMED))
-    items = scratch.get("items", _ITEMS_NBYTES).view(np.float64)[: piece.size].reshape(piece.shape)
-    np.copyto(items, piece, casting="same_kind")
-    base: NDArray[Any] = np.add.reduce(items, axis=strip.axes, keepdims=True) * (1 / (piece.size // _n_lanes(strip)))
-    if not np.isfinite(base).all():
-        known = np.isfinite(items)
-        np.copyto(items, 0.0, where=~known)
-        base = np.add.reduce(items, axis=strip.axes, keepdims=True)
-        base /= np.maximum(np.add.reduce(known, axis=strip.axes, keepdims=True, dtype=np.int64), 1)
-        base[~np.isfinite(base)] = 0.0
-    return base
-
-
-def _n_lanes(strip: Strip) -> int:
-    return strip.values.size // strip.n_summed
+        base = np.minimum.reduce(strip.values, axis=strip.axes, keepdims=True)
+    for attempt in range(_MOST_ATTEMPTS):
+        sums = _Sums(strip, scratch, base)
+        for number, piece in enumerate(strip.pieces(_PIECE_ITEMS, _MOST_SUMMED)):
+            sums.add(piece)
+            if number == attempt == 0 and sums.better_base() is not None:
+                break
+        if attempt == _MOST_ATTEMPTS - 1 or (better := sums.better_base()) is None:
+            break
+        base = better
+    return sums.lanes().fold(strip.fold)
 
 
 class _Range:
@@ -155,21 +142,21 @@ class _Sums:
     scratch
         Of the thread.
     base
-        Of each lane, in the shape that is left when the other axes have one item.
+        Of each lane, in the shape that is left when the other axes have one item; None for 0.
 
     """
 
-    def __init__(self, strip: Strip, scratch: Scratch, base: NDArray[Any]) -> None:
+    def __init__(self, strip: Strip, scratch: Scratch, base: NDArray[Any] | None) -> None:
         self._axes, self._base = strip.axes, base
+        shape = tuple(1 if axis in strip.axes else n for axis, n in enumerate(strip.values.shape))
         self._range = _Range(strip)
         self._items, self._more = scratch.get("items", _ITEMS_NBYTES).view(np.float64).reshape(2, -1)
         self._masks = scratch.get("mask", _MASK_NBYTES).view(bool).reshape(2, -1)
         self._half = strip.values.dtype == np.float16  # NumPy compares those one by one
-        self._n = strip.n_summed
-        self._sums = np.zeros(base.shape)
-        self._squares = np.zeros(base.shape)
-        self._odd = np.zeros((3, *base.shape), np.int64)  # NaN, infinity, minus infinity
-        self._any_odd = False
+        self._n_seen = 0  # of each lane
+        self._sums = np.zeros(shape)
+        self._squares = np.zeros(shape)
+        self._odd = np.zeros((3, *shape), np.int64)  # NaN, infinity, minus infinity
 
     def add(self, piece: NDArray[Any]) -> None:
         """Take in more values."""
@@ -178,12 +165,15 @@ class _Sums:
         sums = np.add.reduce(items, axis=self._axes, keepdims=True)
         if not np.isfinite(np.add.reduce(sums, axis=None)):
             sums = self._without_odd(items)
+        self._n_seen += piece.size // sums.size
         self._sums += sums
         self._squares += np.einsum(_EINSUM[items.ndim], items, items).reshape(sums.shape)
 
     def _distances(self, piece: NDArray[Any]) -> Floats:
         items = self._items[: piece.size].reshape(piece.shape)
-        if self._base.dtype.kind == "f":
+        if self._base is None:
+            np.copyto(items, piece, casting="same_kind")
+        elif self._base.dtype.kind == "f":
             np.subtract(piece, self._base, out=items)
         else:
             above = self._more[: piece.size].view(np.uint64).reshape(piece.shape)
@@ -193,7 +183,6 @@ class _Sums:
 
     def _without_odd(self, items: Floats) -> Floats:
         """Count what is not finite and make it 0; return the sums."""
-        self._any_odd = True
         odd, other = (mask[: items.size].reshape(items.shape) for mask in self._masks)
         np.isnan(items, out=odd)
         self._odd[0] += self._counted(odd)
@@ -214,21 +203,22 @@ class _Sums:
 
     def _counted(self, mask: NDArray[np.bool_]) -> Counts:
         counts: Counts = np.add.reduce(mask.view(np.uint8), axis=self._axes, keepdims=True, dtype=np.uint16)
-        return counts  # a piece has fewer than 65,536 items
+        return counts  # a piece has fewer than 65,536 values of a lane
 
     def _counts(self) -> Counts:
-        return np.asarray(self._n - self._odd.sum(axis=0))
+        return np.asarray(self._n_seen - self._odd.sum(axis=0))
 
     def better_base(self) -> NDArray[Any] | None:
         """Return the means where some are so far from the bases that digits of the squares are lost; else None."""
-        if self._base.dtype.kind != "f":  # it is one of the values, so that few are
+        base = 0.0 if self._base is None else self._base
+        if self._base is not None and self._base.dtype.kind != "f":  # it is one of the values, so that few are
             return None
         mean = self._sums / np.maximum(self._counts(), 1)
         about_mean = self._squares - self._sums * mean
         lost = self._sums * mean > _MOST_LOST * about_mean
-        if not (lost & (np.abs(mean) > _TINY * np.abs(self._base))).any():
+        if not (lost & (np.abs(mean) > _TINY * np.abs(base))).any():
             return None
-        better = self._base + mean
+        better = base + mean
         return np.where(np.isfinite(better), better, 0.0)
 
     def lanes(self) -> Lanes:
@@ -236,4 +226,5 @@ class _Sums:
         count = self._counts()
         mean = self._sums / np.maximum(count, 1)
         squares = np.maximum(self._squares - self._sums * mean, 0.0)
-        return Lanes(count, self._base, mean, squares, self._range.low, self._range.high, *self._odd)
+        base = np.zeros(mean.shape) if self._base is None else self._base
+        return Lanes(count, base, mean, squares, self._range.low, self._range.high, *self._odd)

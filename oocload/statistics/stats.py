@@ -94,7 +94,8 @@ def stats(
     Notes
     -----
     Each block is reduced by the thread that decoded it. Integers of 8 and 16 bits are summed exactly; all else in
-    float64, as squares about the mean of each piece, merged by the formulae of Chan, Golub and LeVeque (1979).
+    float64, as distances from a value near them where digits would be lost, merged by the formulae of Chan, Golub and
+    LeVeque (1979).
 
     Examples
     --------

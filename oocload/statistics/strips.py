@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from oocload.statistics.channels import Channels
 
-# Rows of lanes are long enough that a call to NumPy costs little beside them, and short enough that a piece has many
-# (benchmarks/store_statistics.py; half and twice as many are within 5 %).
+# Rows of lanes are long enough that NumPy adds them quickly, and short enough that a piece has many.
 _LANES = 1024
 _MOST_LANES = 4 * _LANES  # of a strip
 _LEAST_RUN = 64  # values side by side that NumPy adds at once
