@@ -16,8 +16,8 @@ from oocload.statistics.channels import Channels
 from oocload.statistics.moments import Counts, Floats, Lanes, Moments, base_dtype, greater, lesser, moments_nbytes
 from oocload.statistics.strips import Strip, n_lanes_at_most, strips
 
-# Values of a piece. Calls to NumPy are few and long: each lets go of the GIL and waits to have it again, and two threads
-# that call for 10 µs at a time are no faster than one.
+# Values of a piece. Calls to NumPy are few and long: each lets go of the GIL and waits to have it again, and two
+# threads that call for 10 µs at a time are no faster than one.
 _PIECE_ITEMS = 128 * 1024
 _MOST_SMALL_SUMMED = 256  # of 255 each, or -128: as much as 16 bits hold; 32 bits hold their squares
 _MOST_SUMMED = 2**20  # squares of 16 bits, of which 53 bits hold the sum
