@@ -16,8 +16,8 @@ from oocload.statistics.channels import Channels
 from oocload.statistics.moments import Counts, Floats, Lanes, Moments, base_dtype, greater, lesser, moments_nbytes
 from oocload.statistics.strips import Strip, n_lanes_at_most, strips
 
-# Values of a piece. Calls to NumPy are few and long, since each lets go of the GIL and waits to have it again: with a
-# quarter as many, two threads are no faster than one.
+# Values of a piece. Calls to NumPy are few and long: each lets go of the GIL and waits to have it again, and two
+# threads that call for 10 µs at a time are no faster than one.
 _PIECE_ITEMS = 128 * 1024
 _MOST_SMALL_SUMMED = 256  # of 255 each, or -128: as much as 16 bits hold; 32 bits hold their squares
 _MOST_SUMMED = 2**20  # squares of 16 bits, of which 53 bits hold the sum
@@ -59,16 +59,14 @@ def _exact(strip: Strip, scratch: Scratch) -> Moments:
     small = dtype.itemsize == 1
     narrow, wide = (np.dtype(f"{dtype.kind}2"), np.dtype(f"{dtype.kind}4")) if small else (None, np.dtype("f8"))
     items = scratch.get("items", _ITEMS_NBYTES).view(wide)
-    spread = _Range(strip)
-    sums, squares = np.int64(0), np.int64(0)
-    for piece in strip.pieces(_PIECE_ITEMS, _MOST_SMALL_SUMMED if small else _MOST_SUMMED):
-        spread.add(piece)
+    low, high = _range(strip)
+    sums, squares = [], []
+    for piece in strip.pieces(*((2 * _PIECE_ITEMS, _MOST_SMALL_SUMMED) if small else (_PIECE_ITEMS, _MOST_SUMMED))):
         copy = items[: piece.size].reshape(piece.shape)
         np.copyto(copy, piece)
-        sums = sums + np.add.reduce(piece if small else copy, axis=axes, dtype=narrow).astype(np.int64)
-        squares = squares + np.einsum(_EINSUM[piece.ndim], copy, copy).astype(np.int64)
-    total = np.asarray(sums).reshape(strip.fold).sum(axis=(0, 2))
-    square = np.asarray(squares).reshape(strip.fold).sum(axis=(0, 2))
+        sums.append(np.add.reduce(piece if small else copy, axis=axes, dtype=narrow))
+        squares.append(np.einsum(_EINSUM[piece.ndim], copy, copy))
+    total, square = (_whole(parts).reshape(strip.fold).sum(axis=(0, 2)) for parts in (sums, squares))
     n = strip.n_per_channel
     near = np.rint(total / n).astype(np.int64)  # about it sums are small, so that no digits are lost
     rest = total - near * n
@@ -79,11 +77,18 @@ def _exact(strip: Strip, scratch: Scratch) -> Moments:
         near.astype(np.float64),
         rest / n,
         about - rest.astype(np.float64) * rest / n,
-        *spread.fold(),
+        lesser(dtype).reduce(low.reshape(strip.fold), axis=(0, 2)),
+        greater(dtype).reduce(high.reshape(strip.fold), axis=(0, 2)),
         none,
         none,
         none,
     )
+
+
+def _whole(parts: list[NDArray[Any]]) -> NDArray[np.int64]:
+    """Return the sum of sums that are whole numbers."""
+    whole: NDArray[np.int64] = np.stack(parts).astype(np.int64).sum(axis=0)
+    return whole
 
 
 def _about_a_base(strip: Strip, scratch: Scratch) -> Moments:
@@ -93,8 +98,9 @@ def _about_a_base(strip: Strip, scratch: Scratch) -> Moments:
     the mean so far. Of 64-bit integers it is the least.
     """
     base: NDArray[Any] | None = None
+    low, high = _range(strip)
     if base_dtype(strip.values.dtype).kind != "f":
-        base = np.minimum.reduce(strip.values, axis=strip.axes, keepdims=True)
+        base = np.expand_dims(low, strip.axes)
     for attempt in range(_MOST_ATTEMPTS):
         sums = _Sums(strip, scratch, base)
         for number, piece in enumerate(strip.pieces(_PIECE_ITEMS, _MOST_SUMMED)):
@@ -104,32 +110,19 @@ def _about_a_base(strip: Strip, scratch: Scratch) -> Moments:
         if attempt == _MOST_ATTEMPTS - 1 or (better := sums.better_base()) is None:
             break
         base = better
-    return sums.lanes().fold(strip.fold)
+    return sums.lanes(low, high).fold(strip.fold)
 
 
-class _Range:
-    """The least and the greatest value of each lane."""
-
-    def __init__(self, strip: Strip) -> None:
-        dtype = strip.values.dtype
-        self._least, self._greatest = lesser(dtype), greater(dtype)
-        self._axes, self._shape = strip.axes, strip.fold
-        self.low: Any = None
-        self.high: Any = None
-
-    def add(self, piece: NDArray[Any]) -> None:
-        """Take in more values."""
-        low = self._least.reduce(piece, axis=self._axes)
-        self.low = low if self.low is None else self._least(self.low, low, out=self.low)
-        high = self._greatest.reduce(piece, axis=self._axes)
-        self.high = high if self.high is None else self._greatest(self.high, high, out=self.high)
-
-    def fold(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return both of each channel."""
-        return (
-            self._least.reduce(self.low.reshape(self._shape), axis=(0, 2)),
-            self._greatest.reduce(self.high.reshape(self._shape), axis=(0, 2)),
-        )
+def _range(strip: Strip) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the least and the greatest value of each lane, in one call each: short ones wait for the GIL."""
+    values, axes = strip.values, strip.axes
+    least, greatest = lesser(values.dtype), greater(values.dtype)
+    if values.dtype != np.float16:
+        return least.reduce(values, axis=axes), greatest.reduce(values, axis=axes)
+    singles = (piece.astype(np.float32) for piece in strip.pieces(_PIECE_ITEMS, _MOST_SUMMED))  # quicker to compare
+    pairs = [(least.reduce(piece, axis=axes), greatest.reduce(piece, axis=axes)) for piece in singles]
+    lows, highs = zip(*pairs, strict=True)
+    return least.reduce(lows, axis=0), greatest.reduce(highs, axis=0)
 
 
 class _Sums:
@@ -149,10 +142,8 @@ class _Sums:
     def __init__(self, strip: Strip, scratch: Scratch, base: NDArray[Any] | None) -> None:
         self._axes, self._base = strip.axes, base
         shape = tuple(1 if axis in strip.axes else n for axis, n in enumerate(strip.values.shape))
-        self._range = _Range(strip)
         self._items, self._more = scratch.get("items", _ITEMS_NBYTES).view(np.float64).reshape(2, -1)
         self._masks = scratch.get("mask", _MASK_NBYTES).view(bool).reshape(2, -1)
-        self._half = strip.values.dtype == np.float16  # NumPy compares those one by one
         self._n_seen = 0  # of each lane
         self._sums = np.zeros(shape)
         self._squares = np.zeros(shape)
@@ -160,7 +151,6 @@ class _Sums:
 
     def add(self, piece: NDArray[Any]) -> None:
         """Take in more values."""
-        self._range.add(piece.astype(np.float32) if self._half else piece)
         items = self._distances(piece)
         sums = np.add.reduce(items, axis=self._axes, keepdims=True)
         if not np.isfinite(np.add.reduce(sums, axis=None)):
@@ -221,10 +211,10 @@ class _Sums:
         better = base + mean
         return np.where(np.isfinite(better), better, 0.0)
 
-    def lanes(self) -> Lanes:
-        """Return what was found."""
+    def lanes(self, low: NDArray[Any], high: NDArray[Any]) -> Lanes:
+        """Return what was found, with the range of each lane."""
         count = self._counts()
         mean = self._sums / np.maximum(count, 1)
         squares = np.maximum(self._squares - self._sums * mean, 0.0)
         base = np.zeros(mean.shape) if self._base is None else self._base
-        return Lanes(count, base, mean, squares, self._range.low, self._range.high, *self._odd)
+        return Lanes(count, base, mean, squares, low, high, *self._odd)

@@ -32,6 +32,7 @@ from oocload.stores.base import Store
 from oocload.units import parse_bytes
 
 _OFFSETS_AT_ONCE = 64 * 1024
+_MOST_LABELLED_ROWS = 128 * 1024  # of a range: each may have labels of its own, which are held
 _UNSUITED = {
     "O": "holds text or arrays of variable length",
     "c": "holds complex numbers, which have no order",
@@ -206,7 +207,7 @@ class _Pass:
     def run(self, ceiling: int | None, n_threads: int, bar: tqdm[Any]) -> FieldStatistics:
         """Read the field once."""
         values, channels = self._values, self._channels
-        ranges = ranges_of(values)
+        ranges = ranges_of(values, None if self._labels is None else _MOST_LABELLED_ROWS)
         moments = Moments.none(channels.n, values.dtype) if self._numeric else None
         lengths = None if self.field.ragged is None else _row_lengths(self._store, self.field.ragged)
         with closing(open_reader(self._store, values)) as reader:
