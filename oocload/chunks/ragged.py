@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.chunks.items import PIECE_NBYTES, pad_rows, put_dense, truncated
+from oocload.chunks.items import truncated
 from oocload.chunks.read import FILES_KEPT_OPEN, FieldReader, PartsReader, most_needs, open_reader
 from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Places, Ranges, Target
@@ -26,13 +26,12 @@ from oocload.errors import ChunkError
 from oocload.layout import FieldLayout, RaggedLayout
 from oocload.stores.base import Part, Store
 
-_PIECE_ROWS = 4096  # whose offsets are looked at together
-_PIECE_ITEMS_NBYTES = 2**20  # of their items, at least; of a longer row, what is kept is read alone
+PIECE_ROWS = 4096  # whose offsets are looked at together
+PIECE_ITEMS_NBYTES = 2**20  # of their items, at least; of a longer row, what is kept is read alone
 _TOGETHER_NBYTES = 2**19  # of items that are not encoded: a quarter of it gave 0.7 of the speed (benchmarks/padding.py)
 _CHUNKS_TOGETHER = 8  # so that the chunks at both ends, of which others need the rest, are few among those decoded
 _CHUNKS_NBYTES = 4 * 2**20  # which those have at most, where there are more than two
 _MOST_RESIDENT_NBYTES = 2 * 2**20  # of offsets
-_DENSE_NBYTES = 2**20  # of dense rows, that are made together
 
 REFERENCE = np.dtype([("start", np.int64), ("length", np.int64)])
 """A row as the number of its first item in an array of items, and how many there are."""
@@ -48,7 +47,7 @@ class Kept(NamedTuple):
 ALL = Kept()
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """Rows that are handled together: their number in the target, and where their items are in the store."""
 
     first_row: int
@@ -126,8 +125,8 @@ class RaggedReader(ABC):
     def scratch_needs(self) -> Mapping[str, int]:
         """Bytes of the members' buffers, and of a piece's offsets and items."""
         needs = most_needs(member.scratch_needs for member in self._members)
-        needs["offsets"] = (1 + _PIECE_ROWS) * self.layout.offsets.dtype.itemsize
-        needs["bounds"] = 8 * 8 * (1 + _PIECE_ROWS)
+        needs["offsets"] = (1 + PIECE_ROWS) * self.layout.offsets.dtype.itemsize
+        needs["bounds"] = 8 * 8 * (1 + PIECE_ROWS)
         return needs
 
     @property
@@ -151,12 +150,12 @@ class RaggedReader(ABC):
         """
         decoded = at = 0
         for start, stop in ranges:
-            for first in range(start, stop, _PIECE_ROWS):
-                last = min(stop, first + _PIECE_ROWS)
+            for first in range(start, stop, PIECE_ROWS):
+                last = min(stop, first + PIECE_ROWS)
                 offsets = self._checked(first, self._read_offsets(first, last, scratch))
                 starts, lengths = truncated(offsets[:-1], np.diff(offsets), *self.kept)
                 for low, high in self._cut(offsets):
-                    piece = _Piece(first + low, at + low, starts[low:high], lengths[low:high])
+                    piece = Piece(first + low, at + low, starts[low:high], lengths[low:high])
                     decoded += self.put(piece, target, scratch)
                 at += last - first
         return decoded
@@ -191,12 +190,12 @@ class RaggedReader(ABC):
     @property
     def _most_items(self) -> int:
         """Items that a piece has at most, unless it is one row."""
-        return max(_PIECE_ITEMS_NBYTES // self.item_nbytes, items_together(self.layout))
+        return max(PIECE_ITEMS_NBYTES // self.item_nbytes, items_together(self.layout))
 
     @property
     def _most_rows(self) -> int:
         """Rows that a piece has at most."""
-        return _PIECE_ROWS
+        return PIECE_ROWS
 
     @property
     def item_nbytes(self) -> int:
@@ -205,7 +204,7 @@ class RaggedReader(ABC):
         return max(1, self.layout.values.row_nbytes + columns)
 
     @abstractmethod
-    def put(self, piece: _Piece, target: Target, scratch: Scratch) -> int:
+    def put(self, piece: Piece, target: Target, scratch: Scratch) -> int:
         """Put some rows into a target; return the bytes that were decoded for it."""
 
     # What kinds of rows are made of
@@ -216,11 +215,11 @@ class RaggedReader(ABC):
         longest = self.layout.values.n_rows if self.kept.most is None else self.kept.most
         return min(self.layout.values.n_rows, max(self._most_items, longest))
 
-    def read_items(self, piece: _Piece, into: NDArray[Any], scratch: Scratch) -> int:
+    def read_items(self, piece: Piece, into: NDArray[Any], scratch: Scratch) -> int:
         """Read the items of a piece into an array; return the bytes decoded."""
         return self._values.read([piece.items], Places(into), scratch) if piece.n_items else 0
 
-    def read_columns(self, piece: _Piece, into: NDArray[Any], scratch: Scratch) -> int:
+    def read_columns(self, piece: Piece, into: NDArray[Any], scratch: Scratch) -> int:
         """Read the columns of a piece's items.
 
         Raises
@@ -251,190 +250,6 @@ def items_together(layout: RaggedLayout) -> int:
     nbytes = max(m.chunk_nbytes for m in chunks)
     n_chunks = max(2, min(_CHUNKS_TOGETHER, _CHUNKS_NBYTES // max(1, nbytes)))
     return n_chunks * max(m.chunk_rows for m in chunks)
-
-
-class PaddedReader(RaggedReader):
-    """Rows padded to one length.
-
-    Parameters
-    ----------
-    width
-        That length, in items.
-    pre, value
-        Whether rows stand behind the padding, and what it is.
-    note
-        Called with the items kept, and those of padding.
-
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        field: FieldLayout,
-        width: int,
-        kept_end: bool,
-        pre: bool,
-        value: Any,
-        note: Callable[[int, int], None],
-        keep_open: int = FILES_KEPT_OPEN,
-    ) -> None:
-        super().__init__(store, field, Kept(width, kept_end), keep_open=keep_open)
-        self._width, self._pre, self._value, self._note = width, pre, value, note
-        self._item_shape = self.layout.values.row_shape
-        self._dtype = self.layout.values.dtype
-
-    @property
-    def _most_rows(self) -> int:
-        return max(1, min(_PIECE_ROWS, _PIECE_ITEMS_NBYTES // max(1, self._width * self.item_nbytes)))
-
-    @property
-    def scratch_needs(self) -> Mapping[str, int]:
-        """Those of every ragged field; a piece's items, and its padded rows."""
-        return {
-            **super().scratch_needs,
-            "items": self.buffered_items * self.item_nbytes,
-            "padded": max(PIECE_NBYTES, self._width * self.item_nbytes),
-        }
-
-    def put(self, piece: _Piece, target: Target, scratch: Scratch) -> int:
-        """Read the items of some rows, and put the rows padded."""
-        width, n_rows = self._width, len(piece.starts)
-        buffer = scratch.get("items", piece.n_items * self.item_nbytes)
-        items = buffer.view(self._dtype).reshape(-1, *self._item_shape)
-        decoded = self.read_items(piece, items, scratch)
-        starts = piece.starts - piece.items[0]
-        step = max(1, PIECE_NBYTES // max(1, width * self.item_nbytes))
-        for first in range(0, n_rows, step):
-            last = min(n_rows, first + step)
-            room = scratch.get("padded", (last - first) * width * self.item_nbytes)
-            rows = room.view(self._dtype).reshape(last - first, width, *self._item_shape)
-            pad_rows(items, starts[first:last], piece.lengths[first:last], rows, self._pre, self._value)
-            target.put(piece.at + first, rows)
-        n_kept = int(piece.lengths.sum())
-        self._note(n_kept, n_rows * width - n_kept)
-        return decoded
-
-
-class LengthsReader(RaggedReader):
-    """How many items of each row are kept; int64."""
-
-    reads_items = False
-
-    def put(self, piece: _Piece, target: Target, scratch: Scratch) -> int:
-        """Put the lengths of some rows."""
-        target.put(piece.at, np.ascontiguousarray(piece.lengths))
-        return piece.lengths.nbytes
-
-
-class MeasuredReader(LengthsReader):
-    """Lengths for planning: offsets that decrease or point past the items are told of when rows are read."""
-
-    def _checked(self, first_row: int, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-        sound: NDArray[np.int64] = np.maximum.accumulate(np.clip(offsets, 0, self.layout.values.n_rows))
-        return sound
-
-
-class MaskReader(RaggedReader):
-    """Which places of rows padded to one length are items; bool.
-
-    Parameters
-    ----------
-    width, pre
-        As for `PaddedReader`.
-
-    """
-
-    reads_items = False
-
-    def __init__(
-        self, store: Store, field: FieldLayout, width: int, pre: bool, keep_open: int = FILES_KEPT_OPEN
-    ) -> None:
-        super().__init__(store, field, Kept(width), keep_open=keep_open)
-        self._width, self._pre = width, pre
-
-    @property
-    def _most_rows(self) -> int:
-        return max(1, min(_PIECE_ROWS, PIECE_NBYTES // max(1, self._width)))
-
-    @property
-    def scratch_needs(self) -> Mapping[str, int]:
-        """Those of every ragged field, and the masks of a piece."""
-        return {**super().scratch_needs, "masks": self._most_rows * self._width}
-
-    def put(self, piece: _Piece, target: Target, scratch: Scratch) -> int:
-        """Put the masks of some rows."""
-        masks = scratch.get("masks", len(piece.lengths) * self._width).view(bool).reshape(-1, self._width)
-        target.put(piece.at, mask_of(piece.lengths, self._width, self._pre, masks))
-        return 0
-
-
-def mask_of(lengths: NDArray[np.int64], width: int, pre: bool, out: NDArray[np.bool_] | None = None) -> NDArray[Any]:
-    """Return which places of rows padded to one length are items; shape (rows, width)."""
-    places, short = np.arange(width, dtype=np.int64), lengths[:, None]
-    found: NDArray[np.bool_] = (
-        np.greater_equal(places, width - short, out=out) if pre else np.less(places, short, out=out)
-    )
-    return found
-
-
-class DenseReader(RaggedReader):
-    """Rows of a sparse matrix as dense ones."""
-
-    @property
-    def _most_rows(self) -> int:
-        return max(1, min(_PIECE_ROWS, _DENSE_NBYTES // max(1, self._dense_nbytes)))
-
-    @property
-    def _dense_nbytes(self) -> int:
-        return self.layout.n_columns * self.layout.values.dtype.itemsize
-
-    @property
-    def scratch_needs(self) -> Mapping[str, int]:
-        """Those of every ragged field; a piece's items and columns, what placing them takes, and its dense rows."""
-        columns = cast(FieldLayout, self.layout.columns)
-        n_items = self.buffered_items
-        return {
-            **super().scratch_needs,
-            "items": n_items * self.layout.values.dtype.itemsize,
-            "columns": n_items * (columns.dtype.itemsize + 6 * 8),
-            "dense": self._most_rows * self._dense_nbytes,
-        }
-
-    def put(self, piece: _Piece, target: Target, scratch: Scratch) -> int:
-        """Read items and columns of some rows, and put the rows dense."""
-        layout, columns = self.layout, cast(FieldLayout, self.layout.columns)
-        n_items, n_rows = piece.n_items, len(piece.starts)
-        values = scratch.get("items", n_items * layout.values.dtype.itemsize).view(layout.values.dtype)
-        where = scratch.get("columns", n_items * columns.dtype.itemsize).view(columns.dtype)
-        decoded = self.read_items(piece, values, scratch) + self.read_columns(piece, where, scratch)
-        dense = scratch.get("dense", n_rows * self._dense_nbytes).view(layout.values.dtype)
-        rows = dense.reshape(n_rows, layout.n_columns)
-        put_dense(rows, values, where, piece.lengths)
-        target.put(piece.at, rows)
-        return decoded
-
-
-class ReferenceTarget(Target, Protocol):
-    """A target that takes references to rows, and their items."""
-
-    def reserve(self, n_items: int) -> tuple[int, NDArray[Any], NDArray[Any] | None]:
-        """Return the number of the first of some more items, and room for them and for their columns."""
-        ...
-
-
-class ReferenceReader(RaggedReader):
-    """References to rows, whose items are read straight into the slab."""
-
-    def put(self, piece: _Piece, target: Target, scratch: Scratch) -> int:
-        """Read the items of some rows into the slab, and put references to them."""
-        first, items, columns = cast(ReferenceTarget, target).reserve(piece.n_items)
-        decoded = self.read_items(piece, items, scratch)
-        if columns is not None:
-            decoded += self.read_columns(piece, columns, scratch)
-        references = np.empty(len(piece.starts), REFERENCE)
-        references["start"], references["length"] = piece.starts + (first - piece.items[0]), piece.lengths
-        target.put(piece.at, references)
-        return decoded
 
 
 def open_ragged(

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.chunks.items import numbers_of
-from oocload.chunks.ragged import REFERENCE, MeasuredReader, open_ragged
+from oocload.chunks.ragged import REFERENCE, open_ragged
+from oocload.chunks.ragged_rows import MeasuredReader
 from oocload.chunks.read import FieldReader
 from oocload.chunks.scratch import Bytes, Scratch, align
 from oocload.chunks.target import Places, Ranges, Target, Through

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.chunks.items import numbers_of, pad_rows, truncated
-from oocload.chunks.ragged import REFERENCE, mask_of
+from oocload.chunks.ragged import REFERENCE
+from oocload.chunks.ragged_rows import mask_of
 from oocload.errors import InvalidArgumentError
 from oocload.loader.arena import Arena, Arenas, RaggedArray
 from oocload.loader.batch import Batch, BatchForm

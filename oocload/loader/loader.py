@@ -38,7 +38,8 @@ from oocload.loader.padding import Rule
 from oocload.loader.prepared import check_ops, prepared
 from oocload.loader.ragged import check_bucket, deliver
 from oocload.loader.rows import SplitBy, select, split
-from oocload.loader.runtime import Runtime, settle
+from oocload.loader.runtime import Runtime
+from oocload.loader.settle import settle
 from oocload.loader.shown import shown
 from oocload.loader.slabs import Prepare
 from oocload.loader.source import BatchSource

@@ -12,17 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from oocload.chunks.ragged import (
-    REFERENCE,
-    DenseReader,
-    Kept,
-    LengthsReader,
-    MaskReader,
-    PaddedReader,
-    ReferenceReader,
-    items_together,
-    open_ragged,
-)
+from oocload.chunks.ragged import REFERENCE, Kept, items_together, open_ragged
+from oocload.chunks.ragged_rows import DenseReader, LengthsReader, MaskReader, PaddedReader, ReferenceReader
 from oocload.chunks.read import FieldReader
 from oocload.errors import InvalidArgumentError
 from oocload.layout import FieldLayout, Segment

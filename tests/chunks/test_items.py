@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oocload.chunks.items import numbers_of, pad_rows, put_dense, truncated
-from oocload.chunks.ragged import mask_of
+from oocload.chunks.ragged_rows import mask_of
 
 
 @settings(max_examples=80, deadline=None)

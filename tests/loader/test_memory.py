@@ -14,7 +14,7 @@ import pytest
 import oocload
 from oocload.available import available_memory, default_ceiling
 from oocload.errors import KeptBatchesWarning, MemoryCeilingError, ShuffleQualityWarning
-from oocload.loader.runtime import settle
+from oocload.loader.settle import settle
 from tests.conftest import check_rows
 
 Make = Callable[..., Path]
