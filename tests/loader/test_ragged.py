@@ -302,6 +302,16 @@ def test_the_ceiling_holds_whatever_the_lengths(folder: Path, rule: Any, lengths
         gc.collect()
 
 
+@pytest.mark.filterwarnings("ignore::oocload.errors.ShuffleQualityWarning")
+@pytest.mark.parametrize("rule", [Pad(8), Pad(), "values"])
+def test_ragged_targets_are_no_labels(folder: Path, rule: Any) -> None:
+    some = RaggedRows.of(np.arange(400) % 9)
+    path = write_ragged(folder / "targets.h5", {"x": np.arange(400), "y": some}, chunk=10)
+    with Loader(path, 10, seed=0, ragged=rule, shuffle=oocload.Shuffle(window_rows=50)) as loader:
+        assert sum(len(x) for x, _ in loader) == 400
+        assert loader.shuffle_quality().label_entropy is None
+
+
 def test_bytes_bound_a_window(folder: Path) -> None:
     short, long = RaggedRows.of([10] * 4000), RaggedRows.of([1000] * 4000)
     windows = []
