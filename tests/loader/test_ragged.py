@@ -312,6 +312,20 @@ def test_ragged_targets_are_no_labels(folder: Path, rule: Any) -> None:
         assert loader.shuffle_quality().label_entropy is None
 
 
+@pytest.mark.filterwarnings("ignore::oocload.errors.ShuffleQualityWarning")
+def test_small_ragged_rows_beside_large_ones_are_read(folder: Path) -> None:
+    some = RaggedRows.of(np.full(400, 25), "uint8")
+    path = write_ragged(folder / "beside.h5", {"t": some}, chunk=1)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("x", data=np.zeros((400, 900), "uint8"), chunks=(30, 900), compression="gzip")
+    with Loader(path, 20, seed=0, x="x", y="t") as least:
+        memory = least.min_memory()
+    with Loader(path, 20, seed=0, x="x", y="t", memory=memory) as loader:
+        assert loader.stats.paths["t"] == "direct"
+        assert sum(t.n_rows for _, t in loader) == 400
+        assert loader.stats.memory.peak <= memory
+
+
 def test_bytes_bound_a_window(folder: Path) -> None:
     short, long = RaggedRows.of([10] * 4000), RaggedRows.of([1000] * 4000)
     windows = []
