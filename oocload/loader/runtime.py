@@ -45,6 +45,7 @@ from oocload.plan.quality import (
     smallest_window_blocks,
 )
 from oocload.plan.ranks import blocks_of_rank
+from oocload.plan.room import visits_again
 from oocload.plan.sample import Draws
 from oocload.plan.select import Selection
 from oocload.plan.shuffle import WORKSPACE_NBYTES, Shuffle
@@ -414,8 +415,8 @@ def _slab_nbytes(setup: Setup, options: PlanOptions, arenas: Arenas) -> int:
 
 def _items_of_slab(options: PlanOptions, arenas: Arenas) -> dict[str, int]:
     """Return how many items of each ragged field a slab has room for."""
-    n_cut = 2 * options.n_streams * (options.share.n_streams > 1)
-    return arenas.of_slab(options.most_read, n_cut, _left_over_rows(options))
+    again = visits_again(options.share, options.pool.n_rows, options.pool.most_rows)
+    return arenas.of_slab(options.most_read, again, _left_over_rows(options))
 
 
 def _left_over_rows(options: PlanOptions) -> int:
