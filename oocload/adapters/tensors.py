@@ -55,7 +55,7 @@ def as_tensors(batch: Batch) -> Batch:
 def _as_tensor(array: Any) -> Any:
     if isinstance(array, Ragged):
         return torch.nested.nested_tensor_from_jagged(_as_tensor(array.values), _as_tensor(array.offsets))
-    if isinstance(array, Csr):
+    if not isinstance(array, np.ndarray | np.generic) and isinstance(array, Csr):
         parts = (_as_tensor(part) for part in (array.indptr, array.indices, array.data))
         return torch.sparse_csr_tensor(*parts, array.shape, check_invariants=False)
     array = np.asarray(array)

@@ -141,9 +141,9 @@ class Arena:
         shortest = int(self.longest[-1]) if len(self.longest) else 0
         return int(self.longest[:n_rows].sum()) + max(0, n_rows - len(self.longest)) * shortest
 
-    def of_window(self, n_rows: int, n_cut: int) -> int:
-        """Return how many items the windows of so many rows have at most, of which some begin or end within a group."""
-        return most_items(self.group_rows, self.group_items, n_rows, n_cut)
+    def of_window(self, n_rows: int, again: tuple[int, int]) -> int:
+        """Return how many items the windows of so many rows have at most, with some visits as `visits_again` says."""
+        return most_items(self.group_rows, self.group_items, n_rows, *again)
 
     def nbytes(self, n_items: int) -> int:
         """Return the bytes of some items, with their columns."""
@@ -192,10 +192,10 @@ class Arenas:
         """Return the items of each field that some rows have at most."""
         return {name: arena.of_rows(n_rows) for name, arena in self.of.items()}
 
-    def of_slab(self, n_rows: int, n_cut: int, n_left_over: int) -> dict[str, int]:
+    def of_slab(self, n_rows: int, again: tuple[int, int], n_left_over: int) -> dict[str, int]:
         """Return the items of each field in a slab, at most: those of a window, and those of rows left over."""
         before = self.left_over(n_left_over)
-        return {name: before[name] + arena.of_window(n_rows, n_cut) for name, arena in self.of.items()}
+        return {name: before[name] + arena.of_window(n_rows, again) for name, arena in self.of.items()}
 
     def nbytes(self, n_items: Mapping[str, int]) -> int:
         """Return the bytes of some items of each field."""
@@ -250,7 +250,7 @@ def lengths_of(reader: FieldReader, ranges: Ranges, scratch: Scratch) -> NDArray
 
 
 class ItemRoom:
-    """ItemRoom for the items of some blocks, one after the other.
+    """Room for the items of some blocks, one after the other.
 
     Parameters
     ----------
@@ -275,6 +275,7 @@ class ItemRoom:
                 f"was opened, and have {n_items}"
             )
         self._at = last
+        assert last <= len(self._rows.items)
         columns = self._rows.columns
         return first, self._rows.items[first:last], None if columns is None else columns[first:last]
 

@@ -14,6 +14,7 @@ from oocload.loader.options import Setup
 from oocload.loader.slabs import slab_nbytes
 from oocload.plan.balance import BalancedOptions
 from oocload.plan.epoch import PLAN_NBYTES, PlanOptions
+from oocload.plan.room import visits_again
 from oocload.plan.shuffle import WORKSPACE_NBYTES
 
 INDEX_NBYTES = 8  # where a row goes
@@ -65,8 +66,8 @@ def slab_nbytes_of(setup: Setup, options: PlanOptions, arenas: Arenas) -> int:
 
 def items_of_slab(options: PlanOptions, arenas: Arenas) -> dict[str, int]:
     """Return how many items of each ragged field a slab has room for."""
-    n_cut = 2 * options.n_streams * (options.share.n_streams > 1)
-    return arenas.of_slab(options.most_read, n_cut, left_over_rows(options))
+    again = visits_again(options.share, options.pool.n_rows, options.pool.most_rows)
+    return arenas.of_slab(options.most_read, again, left_over_rows(options))
 
 
 def left_over_rows(options: PlanOptions) -> int:

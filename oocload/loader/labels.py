@@ -34,7 +34,7 @@ def label_field(form: BatchForm, fields: Mapping[str, FieldLayout]) -> str | Non
         return None
     field = fields[form.parts[1]]
     discrete = field.dtype.kind in "biuSU" and (len(field.shape) == 1 or field.shape[1:] == (1,))
-    return field.name if discrete else None
+    return field.name if discrete and field.ragged is None else None
 
 
 def warn_of_runs(setup: Setup, options: PlanOptions, n_blocks: int, readers: Mapping[str, FieldReader]) -> bool:

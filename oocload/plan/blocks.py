@@ -150,8 +150,9 @@ def lay_blocks(n_rows: int, fields: Mapping[str, FieldRows]) -> tuple[BlockGrid,
     resident = set()
     for _, _, pieces in _common_spans(n_rows, fields):
         for name, (height, origin) in pieces.items():
+            held = fields[name].together == 1  # ragged rows are always read
             misfit = height and name != largest and not _fits(height, origin, *pieces[largest])
-            if misfit and fields[name].row_nbytes * n_rows <= _MAX_RESIDENT_NBYTES:
+            if held and misfit and fields[name].row_nbytes * n_rows <= _MAX_RESIDENT_NBYTES:
                 resident.add(name)
     row_nbytes = sum(f.row_nbytes for f in fields.values())
     read = {name: f for name, f in fields.items() if name not in resident}

@@ -250,6 +250,29 @@ def test_ranks_and_parts_are_disjoint_and_complete(store: Path, rows: RaggedRows
             assert sorted(seen) == list(range(len(rows)))
 
 
+@pytest.mark.filterwarnings("ignore::oocload.errors.ShuffleQualityWarning")
+@pytest.mark.parametrize("rule", [Pad(), "values"])
+@pytest.mark.parametrize(("uneven", "streams"), [("pad", 2), ("drop", 4), ("pad", 6)])
+def test_streams_that_share_a_block_have_room_for_all_of_it(folder: Path, rule: Any, uneven: Any, streams: int) -> None:
+    some = RaggedRows.of(np.arange(75) % 9)
+    path = write_ragged(folder / "one_block.h5", {"x": some, "y": np.arange(75)}, chunk=10)
+    shuffle = oocload.Shuffle(streams=streams)
+    found = []
+    for rank in range(2):
+        share: Any = {"rank": rank, "world_size": 2, "uneven": uneven, "shuffle": shuffle}
+        with Loader(path, streams, seed=1, ragged=rule, **share) as least:
+            memory = least.min_memory()
+        with Loader(path, streams, seed=1, ragged=rule, memory=memory, **share) as loader:
+            for x, y in loader:
+                found.append(y.copy())
+                for i, row in enumerate(some.rows(y)):
+                    got = x.values[x.offsets[i] : x.offsets[i + 1]] if isinstance(x, Ragged) else x[i, : len(row)]
+                    np.testing.assert_array_equal(got, row)
+            del x, y
+            assert loader.stats.memory.peak <= memory
+    assert len(np.unique(np.concatenate(found))) == (75 if uneven == "pad" else 75 - 75 % streams)
+
+
 def test_files_join(folder: Path, rows: RaggedRows) -> None:
     half = len(rows) // 2
     cut = int(rows.offsets[half])
@@ -300,6 +323,30 @@ def test_the_ceiling_holds_whatever_the_lengths(folder: Path, rule: Any, lengths
             assert n_rows == len(rows)
             assert loader.stats.memory.peak <= memory
         gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::oocload.errors.ShuffleQualityWarning")
+@pytest.mark.parametrize("rule", [Pad(8), Pad(), "values"])
+def test_ragged_targets_are_no_labels(folder: Path, rule: Any) -> None:
+    some = RaggedRows.of(np.arange(400) % 9)
+    path = write_ragged(folder / "targets.h5", {"x": np.arange(400), "y": some}, chunk=10)
+    with Loader(path, 10, seed=0, ragged=rule, shuffle=oocload.Shuffle(window_rows=50)) as loader:
+        assert sum(len(x) for x, _ in loader) == 400
+        assert loader.shuffle_quality().label_entropy is None
+
+
+@pytest.mark.filterwarnings("ignore::oocload.errors.ShuffleQualityWarning")
+def test_small_ragged_rows_beside_large_ones_are_read(folder: Path) -> None:
+    some = RaggedRows.of(np.full(400, 25), "uint8")
+    path = write_ragged(folder / "beside.h5", {"t": some}, chunk=1)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("x", data=np.zeros((400, 900), "uint8"), chunks=(30, 900), compression="gzip")
+    with Loader(path, 20, seed=0, x="x", y="t") as least:
+        memory = least.min_memory()
+    with Loader(path, 20, seed=0, x="x", y="t", memory=memory) as loader:
+        assert loader.stats.paths["t"] == "direct"
+        assert sum(t.n_rows for _, t in loader) == 400
+        assert loader.stats.memory.peak <= memory
 
 
 def test_bytes_bound_a_window(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rows of like length in one batch, and the most items that a window has."""
+"""Rows of like length in one batch."""
 
 import itertools
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.bucket import bucketed_span, by_length
 from oocload.plan.epoch import PlanOptions
-from oocload.plan.room import most_items
 from oocload.plan.select import Selection
 
 
@@ -54,17 +53,3 @@ def test_the_order_of_batches_is_pinned() -> None:
 
 
 GOLDEN = [13, 23, 9, 1, 16, 19, 6, 12, 22, 10, 0, 17, 4, 5, 15, 21, 8, 2, 3, 18, 7, 14, 20, 11]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 30)), min_size=1, max_size=6), st.integers(1, 12))
-def test_no_window_has_more_items(groups: list[tuple[int, int]], n_rows: int) -> None:
-    rows, items = np.array([g[0] for g in groups]), np.array([g[1] for g in groups])
-    bound = most_items(rows, items, n_rows, 0)
-    for n in range(1, len(groups) + 1):
-        for chosen in itertools.combinations(range(len(groups)), n):
-            if rows[list(chosen)].sum() <= n_rows:
-                assert items[list(chosen)].sum() <= bound
-    assert bound <= items.sum()
-    assert most_items(rows, items, n_rows, 2) >= bound
-    assert most_items(rows[:0], items[:0], n_rows, 2) == 0
