@@ -109,6 +109,19 @@ def test_overheads_benchmark(tmp_path: Path) -> None:
 
 
 @pytest.mark.framework
+def test_transforms_benchmark(tmp_path: Path) -> None:
+    pytest.importorskip("keras")
+    shown = run("benchmarks/transforms.py", "--quick", "--json", tmp_path / "t.json", "--dir", tmp_path)
+    results = json.loads((tmp_path / "t.json").read_text())["results"]
+    assert set(results["operations"]["speed_of_ops_beside"]) == {"transform", "raw", "fill"}
+    assert set(results["padding"]["of_copy"]) == {"kernel", "loader, one length", "loader, longest"}
+    assert results["padding"]["padded_share"]["loader, buckets"] < results["padding"]["padded_share"]["loader, longest"]
+    assert "two processes" in results["transforms"]["5 ms of Python"]["times_one_process"]
+    assert shown.count("| pad_sequences |") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["t.json"]
+
+
+@pytest.mark.framework
 def test_adapters_benchmark(tmp_path: Path) -> None:
     for package in ("tensorflow", "keras", "torch", "jax"):
         pytest.importorskip(package)
