@@ -84,7 +84,7 @@ class ClosedError(OocloadError, RuntimeError):
 
 
 class TransformError(OocloadError, RuntimeError):
-    """A process that ran transforms ended in the middle of a batch, or raised what cannot be sent from there."""
+    """A process that ran transforms ended in the middle of a batch, or one raised what cannot be passed on."""
 
 
 class MissingPackageError(OocloadError, ImportError):

@@ -67,6 +67,24 @@ class Piece(NamedTuple):
         return last - first
 
 
+def check_offsets(offsets: NDArray[np.int64], n_items: int, where: str, first_row: int) -> None:
+    """Refuse offsets of rows that decrease or point past the items.
+
+    Raises
+    ------
+    ChunkError
+        If they do; says where, and the row.
+
+    """
+    wrong = (np.diff(offsets) < 0) | (offsets[:-1] < 0) | (offsets[1:] > n_items)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ChunkError(
+            f"{where}, row {first_row + row}: offsets must not decrease, nor point past the {n_items} items, and go "
+            f"from {offsets[row]} to {offsets[row + 1]}"
+        )
+
+
 class RaggedReader(ABC):
     """Reads ranges of ragged rows.
 
@@ -161,14 +179,7 @@ class RaggedReader(ABC):
         return decoded
 
     def _checked(self, first_row: int, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-        n_items = self.layout.values.n_rows
-        wrong = (np.diff(offsets) < 0) | (offsets[:-1] < 0) | (offsets[1:] > n_items)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise ChunkError(
-                f"{self._where}, row {first_row + row}: offsets must not decrease, nor point past the {n_items} "
-                f"items, and go from {offsets[row]} to {offsets[row + 1]}"
-            )
+        check_offsets(offsets, self.layout.values.n_rows, self._where, first_row)
         return offsets
 
     def _read_offsets(self, start: int, stop: int, scratch: Scratch) -> NDArray[np.int64]:

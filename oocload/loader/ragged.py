@@ -192,10 +192,14 @@ def _rules(ragged: Any, fields: Mapping[str, FieldLayout]) -> dict[str, Rule]:
         if name not in plain:
             known = ", ".join(map(repr, plain)) or "none"
             raise InvalidArgumentError(f"ragged must name fields of a batch that are ragged, {known}; got {name!r}")
-        ragged_layout = fields[name].ragged
-        if isinstance(rule, Pad) and ragged_layout is not None:
-            rule.check_value(name, ragged_layout.values.dtype)
+        if isinstance(rule, Pad):
+            rule.check_value(name, _item_dtype(fields[name]))
     return rules
+
+
+def _item_dtype(field: FieldLayout) -> np.dtype[Any]:
+    """Return the dtype of the items of a ragged field, or of one whose items are arrays of variable length."""
+    return np.dtype(dict(field.dtype.metadata or {})["vlen"]) if field.ragged is None else field.ragged.values.dtype
 
 
 def _references(field: FieldLayout) -> RaggedFeed:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from oocload.errors import InvalidArgumentError
+from oocload.errors import InvalidArgumentError, TransformError
 from oocload.loader.batch import Batch
 from oocload.loader.seeded import Rng, generator, how_it_takes_rng
 
@@ -84,12 +84,19 @@ class Transforms:
         ------
         InvalidArgumentError
             If one returns nothing, or arrays of another number of rows.
+        TransformError
+            If one raises StopIteration.
 
         """
         where = f"batch {number} of epoch {epoch}"
         for stage in self.stages:
             try:
                 batch = stage.call(batch, self.seed, self.rank, epoch, number)
+            except StopIteration as exc:  # would end what iterates over batches, without a word
+                raise TransformError(
+                    f"transform {stage.name!r} must return a batch, and raised StopIteration at {where}; give next() "
+                    "a default, or raise another error"
+                ) from exc
             except Exception as exc:
                 exc.add_note(f"raised by transform {stage.name!r} at {where}")
                 raise

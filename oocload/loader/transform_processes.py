@@ -224,7 +224,8 @@ class TransformProcesses:
             if not self._workers:
                 raise _closed()
             slot = task.holding.pop()
-            slot.viewed = views = not task.failed and self._may_view()
+            views = not task.failed and self._may_view()
+            slot.viewed = True  # also while it is copied: `close` cuts off the memory of those that nobody looks at
             root = slot.memory.root(task.nbytes)
         if views:
             weakref.finalize(root, slot.free).atexit = False

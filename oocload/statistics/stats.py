@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import oocload.stores as stores
+from oocload.chunks.ragged import check_offsets
 from oocload.chunks.read import open_reader
 from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Places
@@ -90,7 +91,7 @@ def stats(
     MemoryCeilingError
         If the ceiling is too small for a block of a field; names the smallest that works.
     ChunkError
-        If a chunk cannot be read.
+        If a chunk cannot be read, or offsets of ragged rows decrease or point past their items.
 
     Notes
     -----
@@ -209,7 +210,7 @@ class _Pass:
         values, channels = self._values, self._channels
         ranges = ranges_of(values, None if self._labels is None else _MOST_LABELLED_ROWS)
         moments = Moments.none(channels.n, values.dtype) if self._numeric else None
-        lengths = None if self.field.ragged is None else _row_lengths(self._store, self.field.ragged)
+        lengths = None if self.field.ragged is None else _row_lengths(self._store, self.field.name, self.field.ragged)
         with closing(open_reader(self._store, values)) as reader:
             needs = Needs(reader, values, ranges.block_rows, *self._costs(ranges.block_rows))
             fitting = threads_within(needs, ceiling, n_threads, self.field.name)
@@ -270,11 +271,21 @@ class _Pass:
         )
 
 
-def _row_lengths(store: Store, ragged: RaggedLayout) -> RowLengths:
-    """Return how many items the rows of a ragged field have, from where each begins."""
+def _row_lengths(store: Store, name: str, ragged: RaggedLayout) -> RowLengths:
+    """Return how many items the rows of a ragged field have, from where each begins.
+
+    Raises
+    ------
+    ChunkError
+        If offsets decrease or point past the items.
+
+    """
     found: list[tuple[int, int, int]] = []
+    at, n_items = 0, ragged.values.n_rows
     for offsets in _offsets(store, ragged.offsets):
+        check_offsets(offsets, n_items, f"{store.address}, field {name!r}", at)
         lengths = np.diff(offsets)
+        at += len(lengths)
         found.append((int(lengths.min()), int(lengths.sum()), int(lengths.max())))
     if not found:
         return RowLengths(0, 0.0, 0)

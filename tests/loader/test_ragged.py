@@ -172,6 +172,8 @@ def test_vlen_rows_are_padded_too(folder: Path) -> None:
     with Loader(path, 32, x=["x", "text"], y="y", seed=0, ragged=Pad(4)) as loader:
         x, y = next(iter(loader))
         assert x["text"].tolist() == [b"spam!" if n % 2 else b"ham" for n in y]
+    with wrong("value of the padding must be one that field 'x' of dtype float32 holds, got 'none'"):
+        Loader(path, 32, x="x", ragged=Pad(4, value="none"))
 
 
 def fingerprint(batch: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import oocload
-from oocload.errors import InvalidArgumentError
+from oocload.errors import InvalidArgumentError, TransformError
 
 Way = Callable[[Any], Any]
 WAYS: dict[str, Way] = {
@@ -71,6 +71,18 @@ def test_what_it_raises_passes_with_a_note(make: Any, way: Way) -> None:
 def test_what_it_may_not_return(make: Any, way: Way, transform: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         way(make(transform))
+
+
+@pytest.mark.parametrize("way", [*WAYS.values(), lambda source: list(map(source.__getitem__, range(4)))])
+def test_the_end_of_an_iterator_in_it_does_not_end_the_epoch(make: Any, way: Way) -> None:
+    few = iter([1])
+
+    def take(batch: Any) -> Any:
+        next(few)
+        return batch
+
+    with pytest.raises(TransformError, match=r"'.*take' must return a batch, and raised StopIteration at batch 1 of"):
+        way(make(take))
 
 
 def test_numbers_beside_arrays_pass(make: Any) -> None:

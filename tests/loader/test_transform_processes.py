@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import pytest
 
 import oocload
 from oocload.errors import InvalidArgumentError, TransformError
+from oocload.loader import transform_processes
 from oocload.loader.parcel import Parcel, opened
 from tests.loader.test_transform_ahead import augment, children, leaves, nothing_left, path, stream
 
@@ -210,6 +212,26 @@ def test_batches_are_views_of_a_few_slots(loader: Open) -> None:
             if len(x) == 32:
                 seen.add(x.ctypes.data // mmap.PAGESIZE)
     assert len(seen) <= 6
+
+
+def test_closing_takes_no_memory_from_a_batch_that_is_copied(loader: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = loader(lambda batch: (batch[0] + 1, batch[1]), workers=1)
+
+    def close_first(root: Any, start: int, copies: bool = False) -> Any:
+        if copies:
+            other = threading.Thread(target=source.close)
+            other.start()
+            other.join()
+        return opened(root, start, copies)
+
+    monkeypatch.setattr(transform_processes, "opened", close_first)
+    kept = []
+    with pytest.raises(oocload.ClosedError):
+        for x, y in source:
+            kept.append((x, y))
+    assert len(kept) > 1
+    rows = np.random.default_rng(0).integers(0, 255, (1003, 40), "u1")
+    assert all((x == rows[y] + 1).all() for x, y in kept)
 
 
 def test_a_state_with_another_window_takes_new_ones(path: Path) -> None:

@@ -295,3 +295,13 @@ def test_progress_is_shown_when_asked_for(
     assert capsys.readouterr().err == ""
     oocload.stats(path, progress=True)
     assert "100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("at", "offset", "told"), [(2, 1, "row 1: .* from 3 to 1"), (4, 99, "row 3: .* from 9 to 99")])
+def test_damaged_offsets_are_told(tmp_path: Path, at: int, offset: int, told: str) -> None:
+    path = tmp_path / "rows.h5"
+    oocload.convert({"t": [np.ones(n) for n in (3, 2, 4, 1)]}, path)
+    with h5py.File(path, "a") as file:
+        file["t/offsets"][at] = offset
+    with pytest.raises(oocload.ChunkError, match=rf"rows.h5, field 't', {told}"):
+        oocload.stats(path, progress=False)
