@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.chunks.items import PIECE_NBYTES, pad_rows, put_dense
-from oocload.chunks.ragged import PIECE_ITEMS_NBYTES, PIECE_ROWS, REFERENCE, Kept, Piece, RaggedReader
+from oocload.chunks.ragged import ALL, PIECE_ITEMS_NBYTES, PIECE_ROWS, REFERENCE, Kept, Piece, RaggedReader
 from oocload.chunks.read import FILES_KEPT_OPEN
 from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Target
@@ -93,7 +93,36 @@ class LengthsReader(RaggedReader):
 
 
 class MeasuredReader(LengthsReader):
-    """Lengths for planning: offsets that decrease or point past the items are told of when rows are read."""
+    """Lengths for planning: offsets that decrease or point past the items are told of when rows are read.
+
+    Parameters
+    ----------
+    as_read
+        Of a row that is truncated, count what is read with others: all of it, unless it is longer than a piece.
+
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        field: FieldLayout,
+        kept: Kept = ALL,
+        as_read: bool = False,
+        keep_open: int = FILES_KEPT_OPEN,
+    ) -> None:
+        super().__init__(store, field, ALL if as_read else kept, keep_open)
+        self._most = kept.most if as_read else None
+
+    def put(self, piece: Piece, target: Target, scratch: Scratch) -> int:
+        """Put the lengths of some rows."""
+        if self._most is None:
+            return super().put(piece, target, scratch)
+        long = piece.lengths > self._most_items
+        return super().put(
+            piece._replace(lengths=np.where(long, np.minimum(piece.lengths, self._most), piece.lengths)),
+            target,
+            scratch,
+        )
 
     def _checked(self, first_row: int, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         sound: NDArray[np.int64] = np.maximum.accumulate(np.clip(offsets, 0, self.layout.values.n_rows))

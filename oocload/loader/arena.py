@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.chunks.items import numbers_of
-from oocload.chunks.ragged import REFERENCE, open_ragged
+from oocload.chunks.ragged import REFERENCE, Kept, open_ragged
 from oocload.chunks.ragged_rows import MeasuredReader
 from oocload.chunks.read import FieldReader
 from oocload.chunks.scratch import Bytes, Scratch, align
@@ -31,7 +31,8 @@ from oocload.plan.room import most_items
 from oocload.plan.windows import Reading
 from oocload.stores.base import Store
 
-_PIECE_ROWS = 2**18  # whose offsets are read together when a store is measured
+_PIECE_ROWS = 2**13  # whose offsets are read together when a store is measured
+_MEASURED_ROW_NBYTES = 6 * 8  # while they are
 
 
 class RaggedArray:
@@ -122,6 +123,8 @@ class Arena:
         Rows that each gives, and items of the range of rows that is read for them.
     longest
         Items of the longest rows of all, descending; as many as a batch has rows.
+    measuring_nbytes
+        Bytes that were held while all this was found.
 
     """
 
@@ -130,6 +133,7 @@ class Arena:
     group_rows: NDArray[np.int64]
     group_items: NDArray[np.int64]
     longest: NDArray[np.int64]
+    measuring_nbytes: int
 
     @property
     def held_nbytes(self) -> int:
@@ -188,6 +192,11 @@ class Arenas:
         """Bytes of these facts."""
         return sum(arena.held_nbytes for arena in self.of.values())
 
+    @property
+    def measuring_nbytes(self) -> int:
+        """Bytes that are held while this is found, one field after the other."""
+        return max((arena.measuring_nbytes for arena in self.of.values()), default=0)
+
     def left_over(self, n_rows: int) -> dict[str, int]:
         """Return the items of each field that some rows have at most."""
         return {name: arena.of_rows(n_rows) for name, arena in self.of.items()}
@@ -205,13 +214,17 @@ class Arenas:
 NONE = Arenas({})
 
 
-def measure(store: Store, field: FieldLayout, groups: tuple[NDArray[np.int64], ...], n_longest: int) -> Arena:
+def measure(
+    store: Store, field: FieldLayout, kept: Kept, groups: tuple[NDArray[np.int64], ...], n_longest: int
+) -> Arena:
     """Return what a field's items need, from one pass over its offsets.
 
     Parameters
     ----------
     store, field
         The field.
+    kept
+        How much of each row is read.
     groups
         First row, last row + 1, and rows given, of each group that epochs are made of.
     n_longest
@@ -221,25 +234,40 @@ def measure(store: Store, field: FieldLayout, groups: tuple[NDArray[np.int64], .
     starts, stops, rows = groups
     items = np.zeros(len(starts), np.int64)
     longest: NDArray[np.int64] = np.empty(0, np.int64)
-    with closing(open_lengths(store, field)) as reader:
+    covered = np.cumsum(stops - starts)
+    with closing(open_lengths(store, field, kept, as_read=True)) as reader:
         scratch, first = Scratch(), 0
         while first < len(starts):
-            done = int(np.searchsorted(np.cumsum(stops[first:] - starts[first:]), _PIECE_ROWS, side="right"))
-            last = first + max(1, done)
-            lengths = lengths_of(
-                reader, list(zip(starts[first:last].tolist(), stops[first:last].tolist(), strict=True)), scratch
-            )
-            sums = np.concatenate([[0], np.cumsum(lengths)])
-            ends = np.cumsum(stops[first:last] - starts[first:last])
-            items[first:last] = np.diff(sums[np.concatenate([[0], ends])])
-            longest = -np.sort(-np.concatenate([longest, lengths]))[:n_longest]
+            before = int(covered[first - 1]) if first else 0
+            last = max(first + 1, int(np.searchsorted(covered, before + _PIECE_ROWS, side="right")))
+            if last == first + 1:  # perhaps one that is higher than a piece
+                for low in range(int(starts[first]), int(stops[first]), _PIECE_ROWS):
+                    lengths = lengths_of(reader, [(low, min(int(stops[first]), low + _PIECE_ROWS))], scratch)
+                    items[first] += lengths.sum()
+                    longest = _longest(longest, lengths, n_longest)
+            else:
+                ranges = list(zip(starts[first:last].tolist(), stops[first:last].tolist(), strict=True))
+                lengths = lengths_of(reader, ranges, scratch)
+                items[first:last] = np.add.reduceat(
+                    lengths, covered[first:last] - (stops - starts)[first:last] - before
+                )
+                longest = _longest(longest, lengths, n_longest)
             first = last
-    return Arena(field, starts, rows, items, longest)
+        measuring = sum(reader.scratch_needs.values()) + _MEASURED_ROW_NBYTES * (_PIECE_ROWS + n_longest)
+    return Arena(field, starts, rows, items, longest, measuring)
 
 
-def open_lengths(store: Store, field: FieldLayout) -> FieldReader:
-    """Return a reader of how many items rows have."""
-    return open_ragged(store, field, lambda s, f, keep_open: MeasuredReader(s, f, keep_open=keep_open))
+def _longest(known: NDArray[np.int64], lengths: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return the longest of some rows known and others, descending."""
+    both = np.concatenate([known, lengths])
+    if len(both) > most:
+        both = np.partition(both, len(both) - most)[len(both) - most :]
+    return -np.sort(-both)
+
+
+def open_lengths(store: Store, field: FieldLayout, kept: Kept, as_read: bool = False) -> FieldReader:
+    """Return a reader of how many items of each row are kept, or, ``as_read``, take room while it is read."""
+    return open_ragged(store, field, lambda s, f, keep_open: MeasuredReader(s, f, kept, as_read, keep_open))
 
 
 def lengths_of(reader: FieldReader, ranges: Ranges, scratch: Scratch) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from oocload.chunks.ragged import Kept
 from oocload.chunks.scratch import Scratch
 from oocload.layout import FieldLayout
 from oocload.loader.arena import lengths_of, open_lengths
@@ -18,21 +19,26 @@ class Buckets:
 
     Parameters
     ----------
-    store, field
-        The field.
+    store, field, kept
+        The field, and how much of each row is read.
     seed
         The loader's.
 
     """
 
-    def __init__(self, store: Store, field: FieldLayout, seed: int) -> None:
-        self._reader = open_lengths(store, field)
+    def __init__(self, store: Store, field: FieldLayout, kept: Kept, seed: int) -> None:
+        self._reader = open_lengths(store, field, kept)
         self._seed = seed
 
     @property
     def held_nbytes(self) -> int:
         """Bytes that are held."""
         return self._reader.held_nbytes
+
+    @property
+    def scratch_nbytes(self) -> int:
+        """Bytes that reading lengths takes."""
+        return sum(self._reader.scratch_needs.values())
 
     def places(self, plan: Plan, number: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the places of a slab's own rows, given those that its plan has."""

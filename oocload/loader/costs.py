@@ -9,9 +9,11 @@ from operator import itemgetter
 from oocload.chunks.read import FieldReader, most_needs
 from oocload.loader.arena import Arenas
 from oocload.loader.assemble import batch_nbytes
+from oocload.loader.buckets import Buckets
 from oocload.loader.fit import Costs
 from oocload.loader.options import Setup
 from oocload.loader.slabs import slab_nbytes
+from oocload.plan import bucket
 from oocload.plan.balance import BalancedOptions
 from oocload.plan.epoch import PLAN_NBYTES, PlanOptions
 from oocload.plan.room import visits_again
@@ -27,12 +29,14 @@ def costs_of(
     readers: Mapping[str, FieldReader],
     resident: frozenset[str],
     arenas: Arenas,
+    buckets: Buckets | None,
 ) -> Costs:
     """Return what each part of a loader costs."""
     held = sum(setup.feeds[n].resident_nbytes if n in resident else r.held_nbytes for n, r in readers.items())
     order = order_nbytes(options.pool.most_visits, options.shuffle)
     fixed = held + order + chosen_nbytes(setup, options) + arenas.held_nbytes
     fixed += batch_nbytes(arenas, setup.rules, setup.batch_size)
+    fixed += 0 if buckets is None else buckets.held_nbytes
     once = [sum(readers[name].scratch_needs.values()) for name in resident]  # while resident fields are read
 
     def at(blocks: int, deal: bool) -> PlanOptions:
@@ -40,12 +44,12 @@ def costs_of(
 
     return Costs(
         fixed=fixed,
-        opening=fixed + max(once, default=0),
+        opening=fixed + max(*once, arenas.measuring_nbytes, 0),
         per_thread=scratch_nbytes(setup, readers, resident),
         batch=lambda *window: _copy_nbytes(setup, at(*window), arenas),
         slab=lambda *window: slab_nbytes_of(setup, at(*window), arenas),
         left_over=lambda *window: int(at(*window).leaves_over),
-        shuffle=lambda *window: permuting_nbytes(at(*window)),
+        shuffle=lambda *window: permuting_nbytes(at(*window), buckets),
         dealt=lambda *window: at(*window).dealt,
         largest_chunk=_largest_chunk(setup),
     )
@@ -86,9 +90,13 @@ def copy_rows(options: PlanOptions) -> int:
     return max(options.batch_rows, options.slab_rows - options.most_read)
 
 
-def permuting_nbytes(options: PlanOptions) -> int:
+def permuting_nbytes(options: PlanOptions, buckets: Buckets | None) -> int:
     """Return the bytes taken while a window's rows are permuted and chosen, beside their places in the slab."""
-    return (WORKSPACE_NBYTES * options.indexed + options.picks_nbytes) * options.most_read
+    own = WORKSPACE_NBYTES * options.indexed
+    if buckets is not None:
+        own = max(own, bucket.WORKSPACE_NBYTES)
+    looked_up = 0 if buckets is None else buckets.scratch_nbytes
+    return (own + options.picks_nbytes) * options.most_read + looked_up
 
 
 def _largest_chunk(setup: Setup) -> tuple[str, int] | None:

@@ -60,6 +60,11 @@ class RaggedFeed:
         return self.field.name
 
     @property
+    def kept(self) -> Kept:
+        """How much of each row is wanted."""
+        return Kept(self.pad.maxlen, self.pad.keeps_end) if self.pad is not None else Kept()
+
+    @property
     def read_row_nbytes(self) -> int:
         """Bytes of what is read for a row, on average."""
         return self.layout.row_nbytes if self.kind in ("lengths", "mask") else self.field.row_nbytes
@@ -89,13 +94,13 @@ class RaggedFeed:
     def _open_part(self, store: Store, field: FieldLayout, keep_open: int) -> FieldReader:
         pad = self.pad
         if self.kind == "references":
-            return ReferenceReader(store, field, keep_open=keep_open)
+            return ReferenceReader(store, field, self.kept, keep_open)
         if self.kind == "dense":
             return DenseReader(store, field, keep_open=keep_open)
         assert pad is not None
         assert pad.maxlen is not None
         if self.kind == "lengths":
-            return LengthsReader(store, field, Kept(pad.maxlen, pad.keeps_end), keep_open)
+            return LengthsReader(store, field, self.kept, keep_open)
         if self.kind == "mask":
             return MaskReader(store, field, pad.maxlen, pad.pre, keep_open)
         note = Tally() if self.tally is None else self.tally
@@ -114,8 +119,6 @@ class Delivery:
         Field → what puts its rows there.
     rules
         Of fields whose batches must be assembled: how.
-    stored
-        Field of the store → its layout.
 
     """
 
@@ -153,6 +156,10 @@ def deliver(form: BatchForm, fields: Mapping[str, FieldLayout], ragged: Any, spa
             if rule is not None:
                 rules[name] = rule
         elif field.ragged.columns is not None:
+            if sparse and field.dtype == np.float16:
+                raise InvalidArgumentError(
+                    f"sparse must be False for field {name!r} of float16, which SciPy's sparse arrays do not hold"
+                )
             feeds[name] = _references(field) if sparse else _dense(field)
             rules |= {name: "sparse"} if sparse else {}
         elif isinstance(rule, Pad) and rule.static:
@@ -160,7 +167,7 @@ def deliver(form: BatchForm, fields: Mapping[str, FieldLayout], ragged: Any, spa
             beside[name] = tuple(made)
             feeds |= made
         else:
-            feeds[name] = _references(field)
+            feeds[name] = _references(field, rule if isinstance(rule, Pad) else None)
             rules[name] = "values" if rule is None else rule
     if sparse and "sparse" not in rules.values():
         raise InvalidArgumentError(
@@ -202,9 +209,9 @@ def _item_dtype(field: FieldLayout) -> np.dtype[Any]:
     return np.dtype(dict(field.dtype.metadata or {})["vlen"]) if field.ragged is None else field.ragged.values.dtype
 
 
-def _references(field: FieldLayout) -> RaggedFeed:
+def _references(field: FieldLayout, pad: Pad | None = None) -> RaggedFeed:
     layout = replace(_layout(field, field.name, (), REFERENCE), payload_nbytes=field.row_nbytes)
-    return RaggedFeed(layout, field, "references")
+    return RaggedFeed(layout, field, "references", pad)
 
 
 def _dense(field: FieldLayout) -> RaggedFeed:
@@ -262,9 +269,9 @@ def tallied(feeds: Mapping[str, Feed], tally: Tally) -> dict[str, Feed]:
     return {name: counting(feed) for name, feed in feeds.items()}
 
 
-def references(feeds: Mapping[str, Feed]) -> dict[str, FieldLayout]:
-    """Return the fields that lie in slabs as references, with their layouts in the store."""
-    return {name: f.field for name, f in feeds.items() if isinstance(f, RaggedFeed) and f.kind == "references"}
+def references(feeds: Mapping[str, Feed]) -> dict[str, RaggedFeed]:
+    """Return the fields that lie in slabs as references."""
+    return {name: f for name, f in feeds.items() if isinstance(f, RaggedFeed) and f.kind == "references"}
 
 
 def check_bucket(given: Any, delivery: Delivery, shuffle: bool | Shuffle, share: Share) -> str | None:

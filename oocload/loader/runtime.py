@@ -93,7 +93,7 @@ class Runtime:
             condition=condition,
             n_threads=fitted.n_threads,
             kept=kept,
-            permuting_nbytes=permuting_nbytes(options),
+            permuting_nbytes=permuting_nbytes(options, buckets),
             scratch_nbytes=scratch_nbytes(setup, readers, resident),
             spare_nbytes=ceiling - fitted.needed,
             buckets=buckets,
@@ -103,7 +103,7 @@ class Runtime:
         )
         self.budget.take("order", order_nbytes(options.pool.most_visits, options.shuffle))
         self.budget.take("selection", chosen_nbytes(setup, options))
-        self.budget.take("index", arenas.held_nbytes)
+        self.budget.take("index", arenas.held_nbytes + (0 if buckets is None else buckets.held_nbytes))
         for name, reader in readers.items():
             self.budget.take("resident" if name in resident else "index", reader.held_nbytes)
         means = Means(fitted.n_threads, options.batch_rows * setup.row_nbytes, fitted.tight)

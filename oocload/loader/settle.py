@@ -69,13 +69,15 @@ def settle(store: Store, setup: Setup, tally: Tally) -> Runtime:
         options = _plan_options(setup, grid, selection)
         arenas = _arenas(store, setup, selection)
         if setup.bucket is not None:
-            buckets = Buckets(store, arenas.of[setup.bucket].field, setup.seed)
-        costs = costs_of(setup, options, readers, resident, arenas)
+            ragged = references(setup.feeds)[setup.bucket]
+            buckets = Buckets(store, ragged.field, ragged.kept, setup.seed)
+        costs = costs_of(setup, options, readers, resident, arenas, buckets)
         wish = _wish(setup, options.pool, _may_deal(setup, resident) and not arenas.of)
         _check_rows(setup, arenas, costs, wish)
         fitted, ceiling = fit(costs, setup.ceiling, wish, setup.threads)
         options = replace(options, window_blocks=fitted.window_blocks, deal=fitted.deal)
         for name in resident:
+            readers[name].close()
             readers[name] = feeds[name].open(store, resident=True)
     except BaseException:
         for reader in readers.values():
@@ -125,7 +127,7 @@ def _arenas(store: Store, setup: Setup, selection: Selection) -> Arenas:
             "which are drawn decides how much memory their items take; pass ragged=oocload.Pad(maxlen=...)"
         )
     groups = (selection.starts, selection.stops, selection.counts)
-    return Arenas({name: measure(store, field, groups, setup.batch_size) for name, field in fields.items()})
+    return Arenas({name: measure(store, f.field, f.kept, groups, setup.batch_size) for name, f in fields.items()})
 
 
 def _check_rows(setup: Setup, arenas: Arenas, costs: Costs, wish: Wish) -> None:

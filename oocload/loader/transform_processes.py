@@ -58,6 +58,7 @@ class _Worker:
     channel: socket.socket
     process: BaseProcess
     tasks: dict[int, _Task] = field(default_factory=dict)  # slot → what it holds
+    given: int = 0  # when it was given the last one, in turns
 
 
 @dataclass(eq=False)
@@ -127,6 +128,7 @@ class TransformProcesses:
         self._n = n_processes
         self._slots: list[_Slot] = []
         self._numbers = itertools.count()
+        self._turns = itertools.count(1)
         self._largest = _FACTOR * batch_nbytes + 2 * mmap.PAGESIZE  # bytes of a slot, until one is known
         self._learned = False
         self._workers: list[_Worker] = []
@@ -301,7 +303,7 @@ class TransformProcesses:
         task.holding.append(slot)
         task.start = parcel.nbytes
         parcel.write(self._grow(slot, max(parcel.nbytes, self._largest if self._learned else 0)), 0)
-        worker = task.worker = min(self._workers, key=lambda w: len(w.tasks))
+        worker = task.worker = self._idlest()
         key = (task.at.epoch, task.at.number, transforms.rank, transforms.seed)
         message = TASK.pack(slot.number, task.start, task.at.n_rows, *key)
         worker.tasks[slot.number] = task
@@ -311,6 +313,12 @@ class TransformProcesses:
             slot.known.add(worker.process.pid or 0)
         except OSError:
             self._lose(worker)
+
+    def _idlest(self) -> _Worker:
+        """Return the process that has the least to do; of several, the one that was given something longest ago."""
+        worker = min(self._workers, key=lambda w: (len(w.tasks), w.given))
+        worker.given = next(self._turns)
+        return worker
 
     def _drain(self, worker: _Worker) -> None:
         """Take the answers that are there; where a process has ended, no more will come."""

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from oocload.plan.shuffle import BUCKETS, permutation
 from oocload.plan.windows import Plan
 
+WORKSPACE_NBYTES = 14 * 8
+"""Per row of a slab, while its rows are put together by length: lengths, places, orders and what sorting takes."""
+
 
 def bucketed_span(plan: Plan, number: int) -> tuple[int, int]:
     """Return which places of a slab are rearranged: those of batches that it holds whole.

@@ -63,6 +63,8 @@ class Needs:
         Of what is found in one range.
     held_nbytes
         Of what is found in all.
+    before_nbytes
+        Held before the pass begins, and not with what it takes.
 
     """
 
@@ -74,7 +76,9 @@ class Needs:
         work_nbytes: int,
         result_nbytes: int,
         held_nbytes: int,
+        before_nbytes: int = 0,
     ) -> None:
+        self._before_nbytes = before_nbytes
         self.block_nbytes = align(range_rows * field.row_nbytes)
         self.fixed = reader.held_nbytes + held_nbytes
         waiting = (1 + _WAITING_PER_THREAD) * result_nbytes
@@ -82,7 +86,7 @@ class Needs:
 
     def total(self, n_threads: int) -> int:
         """Return what so many threads take."""
-        return self.fixed + n_threads * self.per_thread
+        return max(self._before_nbytes, self.fixed + n_threads * self.per_thread)
 
 
 def threads_within(needs: Needs, ceiling: int | None, wished: int, name: str) -> int:

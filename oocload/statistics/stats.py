@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -30,9 +29,10 @@ from oocload.statistics.result import FieldStatistics, RowLengths, StoreStatisti
 from oocload.statistics.scan import Needs, Scan, cores, ranges_of, threads_within
 from oocload.statistics.stored import Where, fingerprint_of, save_statistics, stats_path
 from oocload.stores.base import Store
-from oocload.units import parse_bytes
+from oocload.units import parse_bytes, whole_number
 
-_OFFSETS_AT_ONCE = 64 * 1024
+_OFFSETS_AT_ONCE = 8 * 1024
+_OFFSET_NBYTES = 6 * 8  # as they are stored, as whole numbers of 64 bits, and what checking them takes
 _MOST_LABELLED_ROWS = 128 * 1024  # of a range: each may have labels of its own, which are held
 _UNSUITED = {
     "O": "holds text or arrays of variable length",
@@ -112,7 +112,7 @@ def stats(
 
     """
     ceiling = None if memory is None else parse_bytes(memory, "memory")
-    n_threads = cores() if threads is None else _whole_number("threads", threads)
+    n_threads = cores() if threads is None else whole_number("threads", threads, 1)
     if not isinstance(save, bool | str | os.PathLike):
         raise InvalidArgumentError(f"save must be True, False or a path, got {save!r}")
     with nullcontext(store) if isinstance(store, Store) else stores.open(store) as opened:
@@ -132,16 +132,6 @@ def stats(
         if save is not False:
             save_statistics(result, opened, None if save is True else save, fingerprint)
     return result
-
-
-def _whole_number(name: str, value: Any) -> int:
-    number = 0
-    if not isinstance(value, bool):
-        with suppress(TypeError):
-            number = operator.index(value)
-    if number < 1:
-        raise InvalidArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
-    return number
 
 
 def _choose(store: Store, names: str | Sequence[str] | None) -> tuple[list[FieldLayout], dict[str, str]]:
@@ -210,10 +200,12 @@ class _Pass:
         values, channels = self._values, self._channels
         ranges = ranges_of(values, None if self._labels is None else _MOST_LABELLED_ROWS)
         moments = Moments.none(channels.n, values.dtype) if self._numeric else None
-        lengths = None if self.field.ragged is None else _row_lengths(self._store, self.field.name, self.field.ragged)
+        ragged = self.field.ragged
         with closing(open_reader(self._store, values)) as reader:
-            needs = Needs(reader, values, ranges.block_rows, *self._costs(ranges.block_rows))
+            before = 0 if ragged is None else _lengths_nbytes(self._store, ragged)
+            needs = Needs(reader, values, ranges.block_rows, *self._costs(ranges.block_rows), before)
             fitting = threads_within(needs, ceiling, n_threads, self.field.name)
+            lengths = None if ragged is None else _row_lengths(self._store, self.field.name, ragged)
             for (start, stop), found in Scan(reader, values, ranges, self._reduce, fitting):
                 if moments is not None and found.moments is not None:
                     moments.merge(found.moments)
@@ -291,6 +283,12 @@ def _row_lengths(store: Store, name: str, ragged: RaggedLayout) -> RowLengths:
         return RowLengths(0, 0.0, 0)
     total = sum(n for _, n, _ in found)
     return RowLengths(min(n for n, _, _ in found), total / (ragged.offsets.n_rows - 1), max(n for _, _, n in found))
+
+
+def _lengths_nbytes(store: Store, ragged: RaggedLayout) -> int:
+    """Return the bytes that looking at row lengths takes."""
+    with closing(open_reader(store, ragged.offsets)) as reader:
+        return reader.held_nbytes + sum(reader.scratch_needs.values()) + _OFFSET_NBYTES * _OFFSETS_AT_ONCE
 
 
 def _offsets(store: Store, field: FieldLayout) -> Iterator[NDArray[np.int64]]:

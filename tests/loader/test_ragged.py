@@ -3,6 +3,7 @@
 import gc
 import json
 import pickle
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -465,3 +466,42 @@ def test_a_row_beyond_the_ceiling_is_told(folder: Path) -> None:
         assert max(x.shape[1] for x in loader) == 2_000_000
     with Loader(path, 4, x="x", memory="6 MiB", ragged=Pad(maxlen=10)) as loader:
         assert sum(len(x) for x in loader) == 101
+
+
+def test_truncated_rows_are_not_read_whole(folder: Path) -> None:
+    rows = RaggedRows.of([7] * 300 + [2_000_000] + [9] * 300)
+    path = write_ragged(folder / "long.h5", {"x": rows, "y": np.arange(601)}, chunk=16384)
+    for pad in (Pad(20, static=False), Pad(20, truncating="pre", static=False)):
+        loader = Loader(path, 32, seed=0, ragged=pad, memory="6 MiB")
+        for x, y in batches(loader):
+            np.testing.assert_array_equal(x, padded(rows.rows(y), x.shape[1], pad, "int32"))
+        assert loader.stats.memory.peak <= loader.memory
+
+
+@pytest.mark.parametrize("bucket", [False, True])
+def test_what_planning_takes_is_in_the_ceiling(folder: Path, bucket: bool) -> None:
+    rows = RaggedRows.of(np.ones(150_000, np.int64), "uint8")
+    path = write_ragged(folder / "many.h5", {"x": rows}, chunk=65536, offsets_chunk=150_001)
+    options: dict[str, Any] = {"x": "x", "seed": 0, "ragged": Pad(), "bucket_by_length": bucket}
+    with Loader(path, 64, **options) as loader:
+        least = loader.min_memory()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        loader = Loader(path, 64, memory=least, threads=1, **options)
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    loader.close()
+    assert peak <= least + 512 * 1024  # Python's own objects
+
+
+def test_halves_have_no_sparse_arrays(folder: Path) -> None:
+    matrix = sparse.csr_matrix(np.eye(5, dtype="float32"))
+    matrix.data = matrix.data.astype("float16")
+    path = write_csr(folder / "halves.h5ad", matrix)
+    with wrong("sparse must be False for field 'X' of float16"):
+        Loader(path, 2, x="X", sparse=True)
+    with Loader(path, 5, x="X", shuffle=False) as loader:
+        np.testing.assert_array_equal(next(iter(loader)), np.eye(5))
