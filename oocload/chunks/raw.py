@@ -75,7 +75,7 @@ class RawReader(LocatedField):
                     for run in together:
                         self._read_run(descriptor, run, run.offset, [target.span(run.at, run.n_rows)])
                 else:
-                    self._through_scratch(descriptor, together, target, scratch)
+                    began += self._through_scratch(descriptor, together, target, scratch)
                 nbytes = sum(run.n_rows for run in together) * self._row_nbytes
                 self.files.note(nbytes, time.perf_counter() - began)
         return n_rows * self._row_nbytes
@@ -109,8 +109,16 @@ class RawReader(LocatedField):
             raise self.error(chunk, f"it has {nbytes} bytes, where {(low + n_rows) * row_nbytes} belong")
         return _Run(path, offset + low * row_nbytes, chunk, n_rows, at)
 
-    def _through_scratch(self, descriptor: int, runs: Sequence[_Run], target: Target, scratch: Scratch) -> None:
-        """Read rows that follow each other in the target, a piece at a time, and put them to their places."""
+    def _through_scratch(self, descriptor: int, runs: Sequence[_Run], target: Target, scratch: Scratch) -> float:
+        """Read rows that follow each other in the target, a piece at a time, and put them to their places.
+
+        Returns
+        -------
+        float
+            Seconds that putting took, in which nothing was read.
+
+        """
+        putting = 0.0
         row_nbytes = self._row_nbytes
         step = max(1, _PIECE_NBYTES // row_nbytes)
         piece = scratch.get("raw", min(step, sum(run.n_rows for run in runs)) * row_nbytes)
@@ -123,10 +131,15 @@ class RawReader(LocatedField):
                 self._read_run(descriptor, run, run.offset + done * row_nbytes, [part])
                 done, held = done + n_rows, held + n_rows
                 if held == step:
+                    began = time.perf_counter()
                     target.put(first, self.as_rows(piece))
+                    putting += time.perf_counter() - began
                     first, held = first + held, 0
         if held:
+            began = time.perf_counter()
             target.put(first, self.as_rows(piece[: held * row_nbytes]))
+            putting += time.perf_counter() - began
+        return putting
 
     def _read_run(self, descriptor: int, run: _Run, offset: int, buffers: Sequence[Any]) -> None:
         try:
