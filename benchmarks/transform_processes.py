@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +52,22 @@ def compare(folder: Path, rounds: int, quick: bool = False) -> dict[str, Result]
     oocload.convert({"x": x, "y": np.arange(n_rows)}, path)
     python = pure_python(PURE_PYTHON_S / (5 if quick else 1))
     return {
-        "5 ms of Python": compare_case(path, python, rounds, WORKERS),
+        "5 ms of Python": compare_case(path, python, rounds, WORKERS, partial(python, None)),
         "NumPy": compare_case(path, in_numpy, rounds, {"consumer": 0, "thread": None, "threads": "threads"}),
     }
 
 
-def compare_case(path: Path, transform: Callable[[Any], Any], rounds: int, workers: Mapping[str, Any]) -> Result:
-    """Return batches a second of each, and how many times as many as in the consumer's thread and as in one process."""
+def compare_case(
+    path: Path,
+    transform: Callable[[Any], Any],
+    rounds: int,
+    workers: Mapping[str, Any],
+    bare: Callable[[], object] | None = None,
+) -> Result:
+    """Return batches a second of each, and how many times as many as in the consumer's thread and as in one process.
+
+    ``bare`` is the same work without batches, for one and two processes that do nothing else.
+    """
     loaders = {
         name: oocload.Loader(path, _BATCH_ROWS, seed=0, transform=transform, transform_workers=n)
         for name, n in workers.items()
@@ -64,17 +75,36 @@ def compare_case(path: Path, transform: Callable[[Any], Any], rounds: int, worke
     try:
         _check(loaders)
         n_batches = len(next(iter(loaders.values())))
-        rates = machine.by_round({n: Epochs(loader, n_batches, 1) for n, loader in loaders.items()}, rounds)
+        runs: dict[str, Callable[[], int]] = {n: Epochs(loader, n_batches, 1) for n, loader in loaders.items()}
+        if bare is not None:
+            runs |= {f"bare, {n}": partial(_alone, bare, n_batches, n) for n in (1, 2)}
+        rates = machine.by_round(runs, rounds)
     finally:
         for loader in loaders.values():
             loader.close()
     result: Result = {"batches_per_s": {name: machine.spread(values) for name, values in rates.items()}}
-    for base in ("consumer", "one process"):
+    for base in ("consumer", "one process", "bare, 1"):
         if base in rates:
             result[f"times_{base}".replace(" ", "_")] = {
                 name: ratio(values, rates[base]) for name, values in rates.items() if name != base
             }
     return result
+
+
+def _alone(step: Callable[[], object], n_steps: int, n_processes: int) -> int:
+    """Take steps in processes that do nothing else: what the machine has to give."""
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_steps, args=(step, n_steps // n_processes)) for _ in range(n_processes)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return n_steps // n_processes * n_processes
+
+
+def _steps(step: Callable[[], object], n_steps: int) -> None:
+    for _ in range(n_steps):
+        step()
 
 
 def pure_python(seconds: float) -> Callable[[Any], Any]:
