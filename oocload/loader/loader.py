@@ -24,16 +24,7 @@ from oocload.loader.filled import Slab, SlabStream
 from oocload.loader.handle import StoreHandle
 from oocload.loader.labels import label_field
 from oocload.loader.numbered import NumberedBatches
-from oocload.loader.options import (
-    Setup,
-    Workers,
-    check_flags,
-    check_sampling,
-    check_share,
-    check_workers,
-    print_of,
-    whole_number,
-)
+from oocload.loader.options import Setup, Workers, check_flags, check_sampling, check_share, check_workers, print_of
 from oocload.loader.padding import Rule
 from oocload.loader.prepared import check_ops, prepared
 from oocload.loader.ragged import check_bucket, deliver
@@ -56,7 +47,7 @@ from oocload.plan.select import Selection
 from oocload.plan.shuffle import Shuffle
 from oocload.plan.windows import Plan
 from oocload.stores.base import Store
-from oocload.units import parse_bytes
+from oocload.units import parse_bytes, whole_number
 
 
 class Loader(BatchSource):

@@ -17,13 +17,13 @@ from oocload.layout import FieldLayout
 from oocload.loader.batch import Batch, BatchForm, Cut
 from oocload.loader.budget import Budget
 from oocload.loader.loader import Loader
-from oocload.loader.options import whole_number
 from oocload.loader.slabs import BatchCopies, KeptBatches, Prepare, slab_nbytes
 from oocload.loader.source import BatchSource
 from oocload.loader.stats import Stats
 from oocload.loader.transform import Stages, Transforms, stages_of
 from oocload.plan.mix import ByBatches, Until, WithinBatches, check_until, shares_of
 from oocload.plan.shuffle import MIXES, permutation
+from oocload.units import whole_number
 
 MixBy = Literal["rows", "batches"]
 _KEPT_BATCHES = 6  # mixed batches whose memory is used again

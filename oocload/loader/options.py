@@ -17,7 +17,7 @@ from oocload.loader.world import detect
 from oocload.plan.ranks import ALONE, Share, Uneven
 from oocload.plan.select import Selection
 from oocload.plan.shuffle import Shuffle
-from oocload.units import whole_number as whole_number
+from oocload.units import whole_number as whole_number  # for adapters too, which know the loader
 
 Workers = int | Literal["threads"] | None
 """Where transforms run: in one thread ahead of the consumer (None), in several, or in so many processes; 0: nowhere."""

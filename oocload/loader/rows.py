@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from oocload.errors import InvalidArgumentError
 from oocload.loader.columns import read_classes, rows_of_ids, shared_row
-from oocload.loader.options import whole_number
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.select import Selection
 from oocload.plan.split import part_sizes, select_marked, select_rows, split_by_blocks, split_by_rows
 from oocload.stores.base import Store
+from oocload.units import whole_number
 
 SplitBy = Literal["blocks", "rows"]
 _LEAST_BLOCKS = 4  # a part of fewer blocks is no fair sample of a store in order

@@ -17,10 +17,10 @@ from oocload.forks import renew_in_child
 from oocload.layout import FieldLayout
 from oocload.loader.batch import Batch, BatchForm, Cut
 from oocload.loader.board import Board
-from oocload.loader.options import whole_number
 from oocload.loader.padding import Rule
 from oocload.loader.slabs import Prepare
 from oocload.loader.transform import Transforms
+from oocload.units import whole_number
 
 if TYPE_CHECKING:
     from oocload.adapters.floats import FloatsArgument

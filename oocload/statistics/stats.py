@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from math import prod
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import oocload.stores as stores
-from oocload.chunks.ragged import check_offsets
-from oocload.chunks.read import open_reader
+from oocload.chunks.ragged import open_ragged
+from oocload.chunks.ragged_rows import LengthsReader
+from oocload.chunks.read import FILES_KEPT_OPEN, FieldReader, PartsReader, open_reader
 from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Places
 from oocload.errors import InvalidArgumentError
-from oocload.layout import FieldLayout, RaggedLayout
+from oocload.layout import FieldLayout
 from oocload.statistics import labels as label_pass
 from oocload.statistics import numbers as number_pass
 from oocload.statistics.channels import ChannelAxis, Channels, choose_channels
@@ -28,11 +29,10 @@ from oocload.statistics.moments import Moments, moments_nbytes
 from oocload.statistics.result import FieldStatistics, RowLengths, StoreStatistics
 from oocload.statistics.scan import Needs, Scan, cores, ranges_of, threads_within
 from oocload.statistics.stored import Where, fingerprint_of, save_statistics, stats_path
-from oocload.stores.base import Store
+from oocload.stores.base import Part, Store
 from oocload.units import parse_bytes, whole_number
 
-_OFFSETS_AT_ONCE = 8 * 1024
-_OFFSET_NBYTES = 6 * 8  # as they are stored, as whole numbers of 64 bits, and what checking them takes
+_LENGTHS_AT_ONCE = 8 * 1024
 _MOST_LABELLED_ROWS = 128 * 1024  # of a range: each may have labels of its own, which are held
 _UNSUITED = {
     "O": "holds text or arrays of variable length",
@@ -200,12 +200,13 @@ class _Pass:
         values, channels = self._values, self._channels
         ranges = ranges_of(values, None if self._labels is None else _MOST_LABELLED_ROWS)
         moments = Moments.none(channels.n, values.dtype) if self._numeric else None
-        ragged = self.field.ragged
-        with closing(open_reader(self._store, values)) as reader:
-            before = 0 if ragged is None else _lengths_nbytes(self._store, ragged)
+        ragged = self.field.ragged is not None
+        opened = _open_items(self._store, self.field) if ragged else open_reader(self._store, values)
+        with closing(opened) as reader:
+            before = _lengths_nbytes(self._store, self.field) if ragged else 0
             needs = Needs(reader, values, ranges.block_rows, *self._costs(ranges.block_rows), before)
             fitting = threads_within(needs, ceiling, n_threads, self.field.name)
-            lengths = None if ragged is None else _row_lengths(self._store, self.field.name, ragged)
+            lengths = _row_lengths(self._store, self.field) if ragged else None
             for (start, stop), found in Scan(reader, values, ranges, self._reduce, fitting):
                 if moments is not None and found.moments is not None:
                     moments.merge(found.moments)
@@ -263,8 +264,25 @@ class _Pass:
         )
 
 
-def _row_lengths(store: Store, name: str, ragged: RaggedLayout) -> RowLengths:
-    """Return how many items the rows of a ragged field have, from where each begins.
+def _open_items(store: Store, field: FieldLayout) -> FieldReader:
+    """Return the reader of a ragged field's items, those of joined stores one after the other."""
+    assert field.ragged is not None
+    items, start = [], 0
+    for part in store.parts(field.name):
+        assert part.field.ragged is not None
+        values = part.field.ragged.values
+        items.append(Part(start, start + values.n_rows, 0, part.store, values))
+        start += values.n_rows
+    return PartsReader(items, FILES_KEPT_OPEN) if items else open_reader(store, field.ragged.values)
+
+
+def _open_lengths(store: Store, field: FieldLayout) -> FieldReader:
+    """Return the reader of a ragged field's row lengths."""
+    return open_ragged(store, field, lambda s, f, keep_open: LengthsReader(s, f, keep_open=keep_open))
+
+
+def _row_lengths(store: Store, field: FieldLayout) -> RowLengths:
+    """Return how many items the rows of a ragged field have.
 
     Raises
     ------
@@ -273,30 +291,19 @@ def _row_lengths(store: Store, name: str, ragged: RaggedLayout) -> RowLengths:
 
     """
     found: list[tuple[int, int, int]] = []
-    at, n_items = 0, ragged.values.n_rows
-    for offsets in _offsets(store, ragged.offsets):
-        check_offsets(offsets, n_items, f"{store.address}, field {name!r}", at)
-        lengths = np.diff(offsets)
-        at += len(lengths)
-        found.append((int(lengths.min()), int(lengths.sum()), int(lengths.max())))
+    scratch = Scratch()
+    with closing(_open_lengths(store, field)) as reader:
+        for start in range(0, field.n_rows, _LENGTHS_AT_ONCE):
+            lengths = np.empty(min(field.n_rows - start, _LENGTHS_AT_ONCE), np.int64)
+            reader.read([(start, start + len(lengths))], Places(lengths), scratch)
+            found.append((int(lengths.min()), int(lengths.sum()), int(lengths.max())))
     if not found:
         return RowLengths(0, 0.0, 0)
     total = sum(n for _, n, _ in found)
-    return RowLengths(min(n for n, _, _ in found), total / (ragged.offsets.n_rows - 1), max(n for _, _, n in found))
+    return RowLengths(min(n for n, _, _ in found), total / field.n_rows, max(n for _, _, n in found))
 
 
-def _lengths_nbytes(store: Store, ragged: RaggedLayout) -> int:
+def _lengths_nbytes(store: Store, field: FieldLayout) -> int:
     """Return the bytes that looking at row lengths takes."""
-    with closing(open_reader(store, ragged.offsets)) as reader:
-        return reader.held_nbytes + sum(reader.scratch_needs.values()) + _OFFSET_NBYTES * _OFFSETS_AT_ONCE
-
-
-def _offsets(store: Store, field: FieldLayout) -> Iterator[NDArray[np.int64]]:
-    """Yield where rows begin, some at a time; each piece begins with the last of the one before."""
-    scratch = Scratch()
-    with closing(open_reader(store, field)) as reader:
-        for start in range(0, field.n_rows - 1, _OFFSETS_AT_ONCE):
-            stop = min(field.n_rows, start + _OFFSETS_AT_ONCE + 1)
-            rows = np.empty((stop - start, *field.row_shape), field.dtype)
-            reader.read([(start, stop)], Places(rows), scratch)
-            yield rows.reshape(-1).astype(np.int64)
+    with closing(_open_lengths(store, field)) as reader:
+        return reader.held_nbytes + sum(reader.scratch_needs.values()) + 8 * _LENGTHS_AT_ONCE

@@ -10,7 +10,7 @@ from oocload.layout import RaggedLayout
 
 
 def test_ragged_rows_have_those_of_their_items_and_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oocload.statistics.stats._OFFSETS_AT_ONCE", 7)
+    monkeypatch.setattr("oocload.statistics.stats._LENGTHS_AT_ONCE", 7)
     lengths = np.random.default_rng(0).integers(2, 9, 30)
     items = np.random.default_rng(1).normal(size=(int(lengths.sum()), 3))
     with h5py.File(tmp_path / "x.h5", "w") as file:

@@ -305,3 +305,14 @@ def test_damaged_offsets_are_told(tmp_path: Path, at: int, offset: int, told: st
         file["t/offsets"][at] = offset
     with pytest.raises(oocload.ChunkError, match=rf"rows.h5, field 't', {told}"):
         oocload.stats(path, progress=False)
+
+
+def test_ragged_rows_of_joined_stores(tmp_path: Path) -> None:
+    rows = [np.arange(n % 5 + 1) for n in range(40)]
+    for number, part in enumerate((rows[:17], rows[17:])):
+        oocload.convert({"x": part}, tmp_path / f"part-{number}.h5")
+    found = oocload.stats(tmp_path / "part-*.h5")["x"]
+    values = np.concatenate(rows)
+    assert found.lengths is not None
+    assert (found.lengths.min, found.lengths.mean, found.lengths.max) == (1, 3.0, 5)
+    assert (found.count, found.mean, found.max) == (len(values), values.mean(), 4)
