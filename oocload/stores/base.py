@@ -100,6 +100,14 @@ class Store(ABC):
         """Return where the rows of a field lie that is made of fields of other stores; empty for any other."""
         return ()
 
+    def notes(self, name: str, prefix: str) -> dict[str, bytes]:
+        """Return what was put beside an array under names that begin so: its checksums (`stores.checksums`)."""
+        return {}
+
+    def root_attribute(self, name: str) -> str | None:
+        """Return an attribute of the root of the whole store, text; None where there is none."""
+        return None
+
     def field(self, name: str) -> FieldLayout:
         """Return the layout of one field, or of a member of one.
 

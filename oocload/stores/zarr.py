@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,22 @@ class ZarrStore(Store):
         except Exception as exc:  # zarr's codecs raise errors of many unrelated types
             raise ChunkError(f"{self.address}, field {name!r}, rows {start} to {stop}: {exc}") from exc
         return np.asarray(rows, dtype=field.dtype)
+
+    def notes(self, name: str, prefix: str) -> dict[str, bytes]:
+        """Return files of an array's folder, or members of the zip file."""
+        folder = self._opened()[name].path
+        if self._is_directory:
+            files = Path(self._path, folder).glob(f"{prefix}*")
+            return {file.name: file.read_bytes() for file in files}
+        begin = f"{folder}/{prefix}" if folder else prefix
+        with zipfile.ZipFile(self._path) as archive:
+            return {n[len(begin) - len(prefix) :]: archive.read(n) for n in archive.namelist() if n.startswith(begin)}
+
+    def root_attribute(self, name: str) -> str | None:
+        """Return an attribute of the hierarchy's root group."""
+        attributes = _open_node(self._path, "", self.address).attrs
+        found = attributes.get(name)
+        return None if found is None else str(found)
 
     def check_unchanged(self) -> None:
         """Raise where metadata, or the zip file, is not what was opened; chunks have no stamps of their own."""
