@@ -2,8 +2,10 @@
 
 from oocload import ops
 from oocload.adapters.floats import Floats
-from oocload.convert.convert import ConversionReport, convert
-from oocload.convert.writer import Writer, create
+from oocload.convert.convert import convert
+from oocload.convert.create import create
+from oocload.convert.report import ConversionReport, Progress
+from oocload.convert.writer import Writer
 from oocload.errors import (
     CheckpointError,
     ChunkError,
@@ -54,6 +56,7 @@ __all__ = [
     "OocloadError",
     "OocloadWarning",
     "Pad",
+    "Progress",
     "Ragged",
     "ReadAmplificationWarning",
     "Shuffle",
