@@ -14,8 +14,9 @@ from typing import Any, Self
 from oocload.convert.arrays import plan_arrays
 from oocload.convert.buffers import Buffers, Rows
 from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
+from oocload.convert.encode import choose_encoding
 from oocload.convert.fields import Spec, parse_fields, spec_of
-from oocload.convert.targets import Hdf5Target, Target, ZarrTarget, choose_encoding
+from oocload.convert.targets import Hdf5Target, Target, ZarrTarget
 from oocload.errors import (
     ClosedError,
     ConversionError,
