@@ -202,7 +202,7 @@ class Journal:
             ends = np.cumsum(list(sizes.values())).tolist()
             self.mark = Mark(n_rows, lengths, {n: heads[e - sizes[n] : e] for n, e in zip(sizes, ends, strict=True)})
         self.whole = note.get("whole", self.whole)
-        self.n_commits += bool(len(records) or heads)
+        self.n_commits += bool(len(records))
 
 
 class _Block(NamedTuple):

@@ -99,7 +99,7 @@ class Writer:
         if resume:
             self._resume()
         elif self._fields is not None and self._encoding is not None:
-            self._guarded(self._start, self._fields, self._encoding, Workplace(self.path), None)
+            self._guarded(self._start, self._fields, self._encoding)
 
     @property
     def stored_nbytes(self) -> int:
@@ -156,7 +156,7 @@ class Writer:
         if self._session is None:
             self._fields = fields
             encoding = self._encoding or self._choose(fields, checked)
-            self._guarded(self._start, fields, encoding, Workplace(self.path), None)
+            self._guarded(self._start, fields, encoding)
         self._guarded(self._append, checked, owned)
 
     def close(self) -> None:
@@ -268,17 +268,21 @@ class Writer:
         return Order(self._format, fields, arrays, encoding, self._source, budget, self._overwrite)
 
     def _start(
-        self, fields: dict[str, Spec], encoding: Encoding, place: Workplace, journal: Journal | None
+        self,
+        fields: dict[str, Spec],
+        encoding: Encoding,
+        place: Workplace | None = None,
+        journal: Journal | None = None,
     ) -> None:
         try:
             order = self._order(fields, encoding)
             self._budget, self._encoding = order.budget, encoding
-            self._session = Session(place, order, journal)
+            self._session = Session(place or Workplace(self.path), order, journal)
         except (OSError, OocloadError):
-            place.close()
+            if place is not None:
+                place.close()
             raise
         except Exception as exc:  # what a format cannot store, h5py and zarr say in many ways
-            place.close()
             shown = ", ".join(f"{name!r}: {spec}" for name, spec in fields.items())
             reason = " ".join(str(exc).split())
             raise InvalidArgumentError(
