@@ -35,10 +35,13 @@ from oocload.plan.shuffle import Shuffle
 from oocload.statistics.result import FieldStatistics, StoreStatistics
 from oocload.statistics.stats import stats
 from oocload.stores import Store, open
+from oocload.verify.report import BadChunk, VerifyReport
+from oocload.verify.verify import verify
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BadChunk",
     "CheckpointError",
     "ChunkError",
     "ClosedError",
@@ -70,6 +73,7 @@ __all__ = [
     "TargetExistsError",
     "TransformError",
     "UnknownFieldError",
+    "VerifyReport",
     "Writer",
     "convert",
     "create",
@@ -77,4 +81,5 @@ __all__ = [
     "open",
     "ops",
     "stats",
+    "verify",
 ]
