@@ -2,6 +2,7 @@
 
 from oocload import ops
 from oocload.adapters.floats import Floats
+from oocload.convert.append import Appender
 from oocload.convert.convert import convert
 from oocload.convert.create import create
 from oocload.convert.report import ConversionReport, Progress
@@ -30,17 +31,19 @@ from oocload.errors import (
 from oocload.loader.loader import Loader
 from oocload.loader.mix import Mix, mix
 from oocload.loader.padding import Pad, Ragged
+from oocload.opening import open
 from oocload.plan.measure import ShuffleQuality
 from oocload.plan.shuffle import Shuffle
 from oocload.statistics.result import FieldStatistics, StoreStatistics
 from oocload.statistics.stats import stats
-from oocload.stores import Store, open
+from oocload.stores import Store
 from oocload.verify.report import BadChunk, VerifyReport
 from oocload.verify.verify import verify
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Appender",
     "BadChunk",
     "CheckpointError",
     "ChunkError",

@@ -82,7 +82,7 @@ class Writer:
         self._per_shard = _check_count("chunks_per_shard", chunks_per_shard)
         if (self._per_shard or 1) > 1 and self._format != "zarr3":
             raise InvalidArgumentError(
-                "chunks_per_shard must be 1 for HDF5 and Zarr v2, which have no shards; write a .zarr store of version 3"
+                "chunks_per_shard must be 1 for HDF5 and Zarr v2, which have no shards; write a .zarr store of v3"
             )
         self._encoding = None if codec == _AUTO else choose_encoding(self._format, codec, level)
         self._memory = default_ceiling() if memory is None else parse_bytes(memory, "memory")

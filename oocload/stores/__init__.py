@@ -14,6 +14,7 @@ from oocload.stores.base import Store
 from oocload.stores.hdf5 import Hdf5Store
 from oocload.stores.joined import JoinedStore, natural_key
 from oocload.stores.npy import NpyStore
+from oocload.stores.recovery import finish_append
 from oocload.stores.zarr import ZarrStore, is_zarr_directory
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".h5ad", ".mat")
@@ -130,6 +131,7 @@ def format_of(path: str) -> str:
     """
     file = path.partition("::")[0]
     name = file.lower().rstrip("/")
+    finish_append(file)
     if name.endswith(HDF5_SUFFIXES):
         return "hdf5"
     if name.endswith(ZARR_SUFFIXES) or is_zarr_directory(Path(file)):

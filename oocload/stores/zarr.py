@@ -16,7 +16,7 @@ from zarr.storage import ZipStore
 
 from oocload.errors import ChunkError, StoreFormatError, StoreNotFoundError, UnknownFieldError
 from oocload.forks import renew_in_child
-from oocload.layout import ChunkLocations, FileStamp
+from oocload.layout import ChunkLocations, FieldLayout, FileStamp
 from oocload.stores.base import Store, check_stamp
 from oocload.stores.ragged import Encoding, gather
 from oocload.stores.zarr_chunks import ChunkObjects, DirectoryObjects, Objects, Shards, ZipObjects, zip_unsuited
@@ -66,7 +66,7 @@ class ZarrStore(Store):
     def locate(self, name: str) -> ChunkLocations:
         """Return where the chunks of a field lie; shard indexes are read when they are first needed."""
         field = self.array(name)
-        member = self._opened()[name]
+        member = self.member(name)
         objects: Objects
         if self._is_directory:
             objects = DirectoryObjects(os.path.join(self._path, member.path))
@@ -74,15 +74,24 @@ class ZarrStore(Store):
             raise StoreFormatError(f"{self.address}, field {name!r}: its chunks cannot be found in a {packed}")
         else:
             objects = ZipObjects(self._path, member.path)
+        return self.locate_among(objects, field)
+
+    def locate_among(self, objects: Objects, field: FieldLayout) -> ChunkLocations:
+        """Return where the chunks of a field lie among objects that are named as those of the store."""
+        member = self.member(field.name)
         assert member.array is not None
         metadata: Any = member.array.metadata
         if field.shards is None:
             return ChunkObjects(objects, metadata.encode_chunk_key, field)
         chain = [config_of(codec) for codec in metadata.to_dict()["codecs"]]
         if unusual := reason_for_unusual_shards(chain):
-            raise StoreFormatError(f"{self.address}, field {name!r}: its chunks cannot be found in {unusual}")
+            raise StoreFormatError(f"{self.address}, field {field.name!r}: its chunks cannot be found in {unusual}")
         sharding = chain[0]["configuration"]
-        return Shards(f"{self.address}, field {name!r}", objects, metadata.encode_chunk_key, sharding, field)
+        return Shards(f"{self.address}, field {field.name!r}", objects, metadata.encode_chunk_key, sharding, field)
+
+    def member(self, name: str) -> Member:
+        """Return an array as zarr opened it."""
+        return self._opened()[name]
 
     def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Read rows with zarr."""

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import oocload
-from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, TargetExistsError
 from oocload.stores.checksums import ArrayChecksums, encode_segment, read_checksums
 from tests.conftest import read_back
 from tests.convert.kills import Runner, runner
@@ -31,7 +30,11 @@ def rows_from(start: int, stop: int) -> dict[str, Any]:
     """Return numbered rows that do not compress well, labels, and rows of several lengths."""
     numbers = np.arange(start, stop)
     x = (numbers[:, None] * np.arange(1, 1201) * 2654435761 >> 7) % 251
-    return {"x": x.astype("u1").reshape(-1, 30, 40), "y": numbers, "r": [np.arange(n % 5) + n for n in numbers.tolist()]}
+    return {
+        "x": x.astype("u1").reshape(-1, 30, 40),
+        "y": numbers,
+        "r": [np.arange(n % 5) + n for n in numbers.tolist()],
+    }
 
 
 def options_of(target: str) -> dict[str, Any]:
