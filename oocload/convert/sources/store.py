@@ -45,7 +45,9 @@ class StoreField(ArraySource):
     @property
     def scratch_nbytes(self) -> int:
         """What the reader takes in each thread."""
-        needs = self._reader.scratch_needs
+        needs = dict(self._reader.scratch_needs)
+        if all(f.stored_dtype == f.dtype for f in _layouts(self._store, self._field)):
+            needs.pop("band", None)  # the rows of chunks side by side are joined where they go
         return sum(needs.values())
 
     def held_nbytes(self) -> int:
