@@ -98,9 +98,8 @@ def _serve() -> None:
             time.sleep(order["after_s"])
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        said = b"".join(iter(lambda: os.read(read, 4096), b""))
-        os.close(read)
-        print(said.decode() or "killed", flush=True)
+        with os.fdopen(read) as pipe:
+            print(pipe.read() or "killed", flush=True)
 
 
 if __name__ == "__main__":
