@@ -205,6 +205,7 @@ class Writer:
     def _resume(self) -> None:
         """Take up the work of an earlier run, if there is any."""
         place = Workplace(self.path)
+        journal = None
         try:
             journal = load_journal(place, self._format)
             if journal is not None and journal.whole is not None:
@@ -215,7 +216,11 @@ class Writer:
                 return
             check_target(self.path, self._overwrite)
         except BaseException:
-            place.close()
+            if journal is None:
+                place.remove()
+            else:
+                journal.close()
+                place.close()
             raise
         fields, encoding = self._fields, self._encoding
         if journal is not None:

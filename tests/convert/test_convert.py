@@ -333,7 +333,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"codec": "brotli"}, "codec must be one of 'none', 'gzip', 'lzf' for this format, got 'brotli'"),
+            ({"codec": "brotli"}, "codec must be one of 'none', 'gzip', 'lzf', .* for this format, got 'brotli'"),
             ({"level": 30}, "level must be from 0 to 9 for codec 'gzip', got 30"),
             ({"codec": "none", "level": 1}, "level must be left out for codec 'none', got 1"),
             ({"chunk_bytes": "big"}, "chunk_bytes must be a size above zero, got 'big'"),
