@@ -60,6 +60,10 @@ class Options:
         """
         if zarr_format not in (2, 3):
             raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
+        if chunk_rows is not None and batch_size is not None:
+            raise InvalidArgumentError(
+                f"batch_size must be left out where chunk_rows is given, got {batch_size!r} beside {chunk_rows!r}"
+            )
         return cls(
             codec=codec,
             level=level,
@@ -117,8 +121,9 @@ class Options:
             self.chunk_nbytes,
             self.chunk_rows,
             n_rows,
-            self.chunks_per_shard or 1,
+            self.chunks_per_shard,
             has_shards=store_format == "zarr3",
+            batch_size=self.batch_size,
         )
 
 

@@ -12,22 +12,19 @@ from typing import Any, Self
 import numpy as np
 
 import oocload.stores as stores
-from oocload.available import default_ceiling
-from oocload.convert.arrays import plan_arrays
 from oocload.convert.auto import choose_codec
 from oocload.convert.budget import Budget, share_out
 from oocload.convert.buffers import Rows
-from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
-from oocload.convert.encode import Encoding, choose_encoding
+from oocload.convert.encode import Encoding
 from oocload.convert.fields import Spec, parse_fields, spec_of
 from oocload.convert.journal import Journal
+from oocload.convert.options import Options
 from oocload.convert.ragged import RaggedRows
 from oocload.convert.recipe import digest, fields_of
-from oocload.convert.session import Done, Order, Session, Source, StoreFormat, load_journal
+from oocload.convert.session import Done, Order, Session, Source, load_journal
 from oocload.convert.workplace import Workplace, check_target
 from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, OocloadError
 from oocload.stores.checksums import read_checksums
-from oocload.units import parse_bytes
 
 _UNKNOWN = Source()
 
