@@ -21,6 +21,7 @@ MODULES = [
     "oocload.convert.convert",
     "oocload.convert.writer",
     "oocload.statistics.stats",
+    "oocload.verify.verify",
 ]
 
 
