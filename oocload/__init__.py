@@ -3,8 +3,10 @@
 from oocload import ops
 from oocload.adapters.floats import Floats
 from oocload.convert.append import Appender
-from oocload.convert.convert import ConversionReport, convert
-from oocload.convert.writer import Writer, create
+from oocload.convert.convert import convert
+from oocload.convert.create import create
+from oocload.convert.report import ConversionReport, Progress
+from oocload.convert.writer import Writer
 from oocload.errors import (
     CheckpointError,
     ChunkError,
@@ -57,6 +59,7 @@ __all__ = [
     "OocloadError",
     "OocloadWarning",
     "Pad",
+    "Progress",
     "Ragged",
     "ReadAmplificationWarning",
     "Shuffle",

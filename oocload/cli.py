@@ -20,7 +20,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (OocloadError, OSError) as exc:
-            click.echo(f"oocload: {' '.join(str(exc).split())}", err=True)
+            said = " ".join(" ".join([str(exc), *getattr(exc, "__notes__", ())]).split())
+            click.echo(f"oocload: {said}", err=True)
             sys.exit(2)
 
 
@@ -34,11 +35,20 @@ def main() -> None:
 @click.argument("sources", nargs=-1, required=True, metavar="SRC...")
 @click.argument("target", metavar="DST")
 @click.option("--field", "fields", multiple=True, metavar="NAME", help="Take only this field of SRC; repeatable.")
-@click.option("--codec", metavar="NAME", help="HDF5: gzip, lzf, none. Zarr: zstd, blosc, gzip, none.")
+@click.option(
+    "--codec",
+    metavar="NAME",
+    help="HDF5: gzip, lzf, none; with a plugin zstd, blosc, lz4, bitshuffle. Zarr: zstd, blosc, gzip, none. "
+    "auto: the smallest that is decoded as fast as the disk reads.",
+)
 @click.option("--level", type=int, help="Level of the codec.")
 @click.option("--chunk-bytes", default="512 KiB", show_default=True, help="Decoded bytes of one chunk, about.")
 @click.option("--chunk-rows", type=int, help="Rows of one chunk, instead of --chunk-bytes.")
-@click.option("--chunks-per-shard", type=int, default=1, show_default=True, help="Zarr: chunks in one file.")
+@click.option("--batch-size", type=int, help="Rows of the batches to be read; chunk heights fit it.")
+@click.option("--chunks-per-shard", type=int, help="Zarr: chunks in one file; default: 1, or 64 for many chunks.")
+@click.option("--zarr-format", type=int, default=3, show_default=True, help="Version of Zarr, 2 or 3.")
+@click.option("--memory", metavar="SIZE", help="Ceiling on what is held, such as '256 MiB'.")
+@click.option("--resume", is_flag=True, help="Go on with what a killed or failed conversion has left beside DST.")
 @click.option("--overwrite", is_flag=True, help="Replace DST.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar; default: on a terminal.")
 def convert(sources: Sequence[str], target: str, fields: Sequence[str], **options: Any) -> None:

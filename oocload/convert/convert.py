@@ -3,61 +3,20 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
+from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nbytes
+from oocload.convert.session import Source
+from oocload.convert.sources.base import RowSource
 from oocload.convert.sources.resolve import resolve
-from oocload.convert.writer import Writer, check_target, target_format
+from oocload.convert.writer import Writer, check_target, store_format
 from oocload.errors import ConversionError
-from oocload.units import format_bytes
 
-_PIECE_NBYTES = 8 * 2**20  # read from the source at a time, over all fields
-
-
-@dataclass(frozen=True, slots=True)
-class ConversionReport:
-    """What a conversion did.
-
-    Attributes
-    ----------
-    path
-        The new store.
-    n_rows
-        Rows written.
-    fields
-        Names of its fields.
-    nbytes
-        Bytes of its arrays, decoded.
-    stored_nbytes
-        Bytes on disk.
-    seconds
-        Wall time.
-
-    """
-
-    path: str
-    n_rows: int
-    fields: tuple[str, ...]
-    nbytes: int
-    stored_nbytes: int
-    seconds: float
-
-    @property
-    def ratio(self) -> float:
-        """Decoded bytes per byte on disk."""
-        return self.nbytes / self.stored_nbytes if self.stored_nbytes else 0.0
-
-    def __str__(self) -> str:
-        return (
-            f"wrote {self.path}: {self.n_rows:,} rows of {', '.join(self.fields)}; {format_bytes(self.nbytes)} in "
-            f"{format_bytes(self.stored_nbytes)} on disk (ratio {self.ratio:.1f}), {self.seconds:.1f} s"
-        )
+_PIECE_NBYTES = 8 * 2**20  # of iterables, which come in pieces of their own
 
 
 def convert(
@@ -69,9 +28,13 @@ def convert(
     level: int | None = None,
     chunk_bytes: int | str = DEFAULT_CHUNK_NBYTES,
     chunk_rows: int | None = None,
-    chunks_per_shard: int = 1,
+    batch_size: int | None = None,
+    chunks_per_shard: int | None = None,
+    zarr_format: int = 3,
+    memory: int | str | None = None,
+    resume: bool = False,
     overwrite: bool = False,
-    progress: bool | None = None,
+    progress: bool | Callback | None = None,
 ) -> ConversionReport:
     """Write any source as a chunked store; nothing is read whole into memory.
 
@@ -87,15 +50,23 @@ def convert(
         Where the store will be: ``.h5`` or ``.hdf5`` for HDF5, ``.zarr`` for Zarr v3. It appears whole, or not at all.
     fields
         Of a store or ``.npz``: the fields to take; None for all.
-    codec, level, chunk_bytes, chunk_rows, chunks_per_shard, overwrite
+    codec, level, chunk_bytes, chunk_rows, batch_size, chunks_per_shard, zarr_format, overwrite
         As for `oocload.create`.
+    memory
+        Ceiling on what is held, in bytes or such as ``"256 MiB"``; None takes a quarter of the memory that is free, at
+        most 2 GiB.
+    resume
+        Go on with what a killed or failed conversion of the same source, with the same arguments, has left beside
+        ``target``; begin where nothing was left. A source of files must be as it was. Rows of arrays in memory and of
+        iterables are gone through from the first one, and compared with those that are there, not written again.
     progress
-        Whether to show a progress bar; None shows one on a terminal.
+        Whether to show a progress bar: None shows one on a terminal. Or a function, called with a `Progress` after
+        each piece of rows.
 
     Returns
     -------
     ConversionReport
-        Rows, bytes, ratio and time; print it.
+        Rows, bytes, ratio, time and peak memory; print it.
 
     Raises
     ------
@@ -104,7 +75,10 @@ def convert(
     TargetExistsError
         If the target exists and ``overwrite`` is False.
     ConversionError
-        If writing fails, for example on a full disk.
+        If writing fails, for example on a full disk, or if a source that is resumed is not what it was. What was
+        written is kept beside the target, for ``resume=True``.
+    MemoryCeilingError
+        If chunks do not fit into ``memory``.
 
     Examples
     --------
@@ -116,46 +90,54 @@ def convert(
 
     """
     path = Path(target)
-    target_format(path)
-    check_target(path, overwrite)
+    store_format(path, zarr_format)
+    check_target(path, overwrite or resume)
     rows = resolve(source, fields)
-    began = time.perf_counter()
-    names: tuple[str, ...] = ()
     if rows.n_rows == 0:
         raise ConversionError(f"source must have at least one row, got none for {os.fspath(target)!r}")
-    with (
-        Writer(
-            path,
-            rows.specs,
-            codec=codec,
-            level=level,
-            chunk_bytes=chunk_bytes,
-            chunk_rows=chunk_rows,
-            chunks_per_shard=chunks_per_shard,
-            n_rows=rows.n_rows,
-            overwrite=overwrite,
-        ) as writer,
-        tqdm(
-            total=rows.n_rows,
-            unit=" rows",
-            unit_scale=True,
-            desc=path.name,
-            disable=None if progress is None else not progress,
-        ) as bar,
-    ):
-        for batch in rows.batches(_PIECE_NBYTES):
-            before = writer.n_rows
-            writer.append_batch(batch)
-            names = tuple(batch)
-            bar.update(writer.n_rows - before)
+    writer = Writer(
+        path,
+        rows.specs,
+        codec=codec,
+        level=level,
+        chunk_bytes=chunk_bytes,
+        chunk_rows=chunk_rows,
+        batch_size=batch_size,
+        chunks_per_shard=chunks_per_shard,
+        zarr_format=zarr_format,
+        memory=memory,
+        resume=resume,
+        overwrite=overwrite,
+        n_rows=rows.n_rows,
+        source=Source(rows.identity(), rows.identity_is_proof, compared=True),
+        piece_nbytes=rows.least_piece_nbytes,
+    )
+    before = writer.n_rows
+    counted = (before, writer.nbytes, writer.stored_nbytes)
+    with writer, Reporter(path.name, rows.n_rows, progress, *counted) as reporter:
+        if not writer.is_whole:
+            _feed(rows, writer, reporter)
+        names = tuple(writer.fields)
     return ConversionReport(
         path=os.fspath(target),
         n_rows=writer.n_rows,
         fields=names,
         nbytes=writer.nbytes,
         stored_nbytes=stored_nbytes(path),
-        seconds=time.perf_counter() - began,
+        seconds=reporter.seconds,
+        n_rows_before=before,
+        peak_nbytes=peak_nbytes(),
+        codec=writer.codec,
     )
+
+
+def _feed(rows: RowSource, writer: Writer, reporter: Reporter) -> None:
+    budget = writer.budget
+    piece_nbytes, n_ahead = (_PIECE_NBYTES, 0) if budget is None else (budget.piece_nbytes, budget.n_ahead)
+    with closing(rows.batches(piece_nbytes, start=writer.n_rows, n_ahead=n_ahead)) as batches:
+        for batch in batches:
+            writer.append_batch(batch, owned=rows.owned)
+            reporter.update(writer.n_rows, writer.nbytes, writer.stored_nbytes)
 
 
 def stored_nbytes(path: Path) -> int:

@@ -58,7 +58,7 @@ def recover_store(path: str | os.PathLike[str]) -> bool:
     log = redo_of(path)
     if os.path.isdir(path):
         return recover_moves(Path(os.path.realpath(path)), log)
-    if recover(os.fspath(path), os.fspath(log)) is None:
+    if recover(path, log) is None:
         return False
     log.unlink(missing_ok=True)
     return True

@@ -1,0 +1,2 @@
+"""stub for now."""
+def choose_codec(*a): raise NotImplementedError
