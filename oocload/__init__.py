@@ -37,11 +37,14 @@ from oocload.plan.shuffle import Shuffle
 from oocload.statistics.result import FieldStatistics, StoreStatistics
 from oocload.statistics.stats import stats
 from oocload.stores import Store
+from oocload.verify.report import BadChunk, VerifyReport
+from oocload.verify.verify import verify
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Appender",
+    "BadChunk",
     "CheckpointError",
     "ChunkError",
     "ClosedError",
@@ -73,6 +76,7 @@ __all__ = [
     "TargetExistsError",
     "TransformError",
     "UnknownFieldError",
+    "VerifyReport",
     "Writer",
     "convert",
     "create",
@@ -80,4 +84,5 @@ __all__ = [
     "open",
     "ops",
     "stats",
+    "verify",
 ]

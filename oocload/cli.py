@@ -1,4 +1,4 @@
-"""The command line: ``oocload convert``, ``info`` and ``stats``. Errors are one line on stderr and exit code 2."""
+"""The command line: ``oocload convert``, ``info``, ``stats``, ``verify``. Errors: one line on stderr, exit code 2."""
 
 from __future__ import annotations
 
@@ -87,6 +87,22 @@ def stats(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
     Several files are looked at as joined along axis 0; a quoted glob in natural order.
     """
     click.echo(str(oocload.stats(store[0] if len(store) == 1 else store, fields or None, **options)))
+
+
+@main.command()
+@click.argument("store", nargs=-1, required=True)
+@click.option("--field", "fields", multiple=True, metavar="NAME", help="Check this field only; repeatable.")
+@click.option("--threads", type=int, help="Threads that read; default: one per core.")
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar; default: on a terminal.")
+def verify(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
+    """Check the stored bytes of STORE against the checksums in it; names every bad chunk on a line of its own.
+
+    Exits with 0 where all is as it was written, with 1 where something is bad, with 2 where there is nothing to check.
+    """
+    report = oocload.verify(store[0] if len(store) == 1 else store, fields=fields or None, **options)
+    click.echo(str(report))
+    if not report.ok:
+        sys.exit(1)
 
 
 def _source(sources: Sequence[str]) -> str | dict[str, str]:

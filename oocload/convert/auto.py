@@ -1,2 +1,5 @@
 """stub for now."""
-def choose_codec(*a): raise NotImplementedError
+
+
+def choose_codec(*a):
+    raise NotImplementedError

@@ -1,7 +1,7 @@
 """The journal of a conversion: which chunks are in the store, and from which row to go on after a kill.
 
-A file of blocks, each with a checksum of its own: what a kill has torn off at the end counts as never written. The first
-block holds what is being made (`recipe`), each later one the chunks of a commit. Nothing is ever overwritten.
+A file of blocks, each with a checksum of its own: what a kill has torn off at the end counts as never written. The
+first block holds what is being made (`recipe`), each later one the chunks of a commit. Nothing is ever overwritten.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class Journal:
             ends = np.cumsum(list(sizes.values())).tolist()
             self.mark = Mark(n_rows, lengths, {n: heads[e - sizes[n] : e] for n, e in zip(sizes, ends, strict=True)})
         self.whole = note.get("whole", self.whole)
-        self.n_commits += bool(len(records) or heads)
+        self.n_commits += bool(len(records))
 
 
 class _Block(NamedTuple):

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -268,7 +267,7 @@ class Session:
 
 
 def load_journal(place: Workplace, store_format: StoreFormat) -> Journal | None:
-    """Return the journal of an earlier run, and bring its store to the state of which that speaks; None if there is none."""
+    """Return the journal of an earlier run, if any, and bring its store to the state of which that speaks."""
     if store_format != "hdf5":
         return Journal.load(place.journal)
     note = recover(place.store, place.redo) if place.store.exists() else None

@@ -82,7 +82,7 @@ class Writer:
         self._per_shard = _check_count("chunks_per_shard", chunks_per_shard)
         if (self._per_shard or 1) > 1 and self._format != "zarr3":
             raise InvalidArgumentError(
-                "chunks_per_shard must be 1 for HDF5 and Zarr v2, which have no shards; write a .zarr store of version 3"
+                "chunks_per_shard must be 1 for HDF5 and Zarr v2, which have no shards; write a .zarr store of v3"
             )
         self._encoding = None if codec == _AUTO else choose_encoding(self._format, codec, level)
         self._memory = default_ceiling() if memory is None else parse_bytes(memory, "memory")
@@ -99,7 +99,7 @@ class Writer:
         if resume:
             self._resume()
         elif self._fields is not None and self._encoding is not None:
-            self._guarded(self._start, self._fields, self._encoding, Workplace(self.path), None)
+            self._guarded(self._start, self._fields, self._encoding)
 
     @property
     def stored_nbytes(self) -> int:
@@ -156,7 +156,7 @@ class Writer:
         if self._session is None:
             self._fields = fields
             encoding = self._encoding or self._choose(fields, checked)
-            self._guarded(self._start, fields, encoding, Workplace(self.path), None)
+            self._guarded(self._start, fields, encoding)
         self._guarded(self._append, checked, owned)
 
     def close(self) -> None:
@@ -268,17 +268,21 @@ class Writer:
         return Order(self._format, fields, arrays, encoding, self._source, budget, self._overwrite)
 
     def _start(
-        self, fields: dict[str, Spec], encoding: Encoding, place: Workplace, journal: Journal | None
+        self,
+        fields: dict[str, Spec],
+        encoding: Encoding,
+        place: Workplace | None = None,
+        journal: Journal | None = None,
     ) -> None:
         try:
             order = self._order(fields, encoding)
             self._budget, self._encoding = order.budget, encoding
-            self._session = Session(place, order, journal)
+            self._session = Session(place or Workplace(self.path), order, journal)
         except (OSError, OocloadError):
-            place.close()
+            if place is not None:
+                place.close()
             raise
         except Exception as exc:  # what a format cannot store, h5py and zarr say in many ways
-            place.close()
             shown = ", ".join(f"{name!r}: {spec}" for name, spec in fields.items())
             reason = " ".join(str(exc).split())
             raise InvalidArgumentError(

@@ -1,7 +1,7 @@
 """A new Zarr directory: metadata by zarr-python, chunk files and shards by our own code.
 
-A chunk file is written by the thread that encoded it. A shard is one file to which its chunks are appended in order; its
-index comes last (Zarr v3 specification, codec "sharding_indexed", version 1.0).
+A chunk file is written by the thread that encoded it. A shard is one file to which its chunks are appended in order;
+its index comes last (Zarr v3 specification, codec "sharding_indexed", version 1.0).
 """
 
 from __future__ import annotations

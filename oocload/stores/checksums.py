@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import google_crc32c
@@ -114,6 +115,11 @@ def stored_crc32c(stored: bytes | NDArray[np.uint8], skipped: int = 0) -> int:
     """
     crc = google_crc32c.value(stored)
     return int(google_crc32c.extend(crc, skipped.to_bytes(4, "little")) if skipped else crc)
+
+
+def written(nbytes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the stored bytes of chunks, 0 for those that were never written."""
+    return np.where(nbytes == NEVER_WRITTEN, np.uint64(0), nbytes)
 
 
 class ChecksumBuilder:
@@ -241,9 +247,21 @@ def write_checksums_zarr(folder: Path, checksums: ArrayChecksums, from_segment: 
         (folder / name).unlink()
 
 
-def write_list(attributes: Any, names: Iterable[str]) -> None:
-    """Note the arrays that have checksums in the attributes of the root, so that one which is lost is missed."""
-    attributes[LIST_NAME] = json.dumps(sorted(names))
+def write_list(attributes: Any, arrays: Iterable[str], ragged: Mapping[str, int] = MappingProxyType({})) -> None:
+    """Note in the attributes of the root what has checksums, so that what is lost is missed.
+
+    Parameters
+    ----------
+    attributes
+        Of the root group, of h5py or zarr.
+    arrays
+        Names of the arrays that have checksums.
+    ragged
+        Name → number of columns of the groups that are one sparse field; 0 of those that are one ragged field.
+
+    """
+    said = {"arrays": sorted(arrays), "ragged": dict(ragged)}
+    attributes[LIST_NAME] = json.dumps(said, sort_keys=True, separators=(",", ":"))
 
 
 def _surplus(names: Iterable[str], checksums: ArrayChecksums) -> list[str]:

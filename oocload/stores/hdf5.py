@@ -137,14 +137,15 @@ class Hdf5Store(Store):
     def notes(self, name: str, prefix: str) -> dict[str, bytes]:
         """Return attributes of a dataset that are bytes."""
         with self._metadata() as root:
-            attributes = root[name].attrs
+            item = root.get(name)
+            attributes: Any = item.attrs if isinstance(item, h5py.Dataset) else {}
             return {key: _as_bytes(attributes, key) for key in attributes if key.startswith(prefix)}
 
-    def root_attribute(self, name: str) -> str | None:
-        """Return an attribute of the file's root group."""
+    def root_attribute(self, name: str) -> tuple[str, str] | None:
+        """Return an attribute of the file's root group, and the path of this group."""
         with self._metadata() as root:
             found = root.file.attrs.get(name)
-            return None if found is None else str(found)
+            return None if found is None else (str(found), self._group)
 
     def parts(self, name: str) -> tuple[Part, ...]:
         """Return the sources of a virtual dataset that puts their rows one after the other."""

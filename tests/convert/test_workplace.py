@@ -65,5 +65,7 @@ def test_what_was_about_to_be_replaced_comes_back(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConversionError, match=r"target's folder must be writable, got '.*file': Not a directory; choose"):
+    with pytest.raises(
+        ConversionError, match=r"target's folder must be writable, got '.*file': Not a directory; choose"
+    ):
         Workplace(tmp_path / "file" / "store.h5")

@@ -94,6 +94,9 @@ def test_target_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     with pytest.raises(TargetExistsError, match="target must not exist"):
         writer.close()
     assert (tmp_path / "w.h5").read_text() == "mine"
+    with oocload.create(tmp_path / "w.h5", resume=True, overwrite=True) as writer:  # what was done is kept
+        assert writer.n_rows == 3
+    assert read_back(tmp_path / "w.h5")["x"].tolist() == [0, 0, 0]
     assert len(list(tmp_path.iterdir())) == 1
 
 

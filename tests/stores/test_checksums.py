@@ -1,6 +1,5 @@
 """The manifest's blobs, and that nobody who looks at a store's arrays is bothered by them."""
 
-import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from oocload.stores.checksums import (
     write_list,
 )
 
+LIST = '{"arrays":["g/x"],"ragged":{}}'
 FACTS = ArrayChecksums((30, 4), "<u2", (10, 4), ("shuffle:2", "deflate-4"), "a digest")
 
 
@@ -146,7 +146,9 @@ def test_hdf5_keeps_them(tmp_path: Path) -> None:
         assert [len(s.nbytes) for s in back.segments] == [SEGMENT_CHUNKS, 3]
         assert read_checksums(store, "y") is None
         assert sorted(store.fields) == ["g/x", "y"]
-        assert json.loads(store.root_attribute(LIST_NAME) or "") == ["g/x"]
+        assert store.root_attribute(LIST_NAME) == (LIST, "")
+    with oocload.open(f"{path}::g") as store:
+        assert store.root_attribute(LIST_NAME) == (LIST, "g")
     with h5py.File(path) as file:
         assert sorted(file) == ["g", "y"]
         assert list(file["g/x"].attrs) == ["oocload_checksums_000", "oocload_checksums_001"]
@@ -188,7 +190,10 @@ def test_zarr_keeps_them_and_gives_no_warning(tmp_path: Path, version: int, shar
         assert back is not None
         assert (back.dtype, back.conversion, len(back.segments)) == ("<u2", "made of sand", 1)
         assert read_checksums(store, "y") is None
-        assert json.loads(store.root_attribute(LIST_NAME) or "") == ["g/x"]
+        assert store.root_attribute(LIST_NAME) == (LIST, "")
+    for inner, below in ((f"{path}::g", "g"), (path / "g", "g"), (path / "g/x", "g/x")):
+        with oocload.open(inner) as store:
+            assert store.root_attribute(LIST_NAME) == (LIST, below)
     assert [f.name for f in (path / "g/x").iterdir() if "checksums" in f.name] == ["oocload_checksums_000"]
 
 
