@@ -108,8 +108,8 @@ class Appender:
         if self._closed:
             raise ClosedError("appender must be open, and it was closed; open the store again")
         if self._fields is None:
-            if is_unfinished(self._file) and not recover_store(self._file):
-                discard(self._file)  # the log of another file, or of an older state: the next one would be beside it
+            recover_store(self._file)
+            discard(self._file)
             with stores.open(self.path) as store:
                 self._growth = _growth_of(store, self._file, self._group)
                 self._fields = dict(store.fields)

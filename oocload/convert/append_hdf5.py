@@ -92,7 +92,7 @@ class Hdf5Growth:
             dataset = self._dataset(addition.layout.name)
             builder = self._checksums(addition.layout, dataset)
             dataset.resize(addition.n_rows, axis=0)
-            encode = hdf5_encoder(addition.layout, _filter_values(dataset))
+            encode = hdf5_encoder(addition.layout, filter_values(dataset))
             if encode is not None:
                 _write_chunks(dataset, addition, encode, builder, session.raw)
             else:
@@ -183,7 +183,7 @@ def _decoded(dataset: h5py.Dataset, array: FieldLayout, start: int, stop: int) -
     return rows[: stop - start]
 
 
-def _filter_values(dataset: h5py.Dataset) -> tuple[int, ...]:
+def filter_values(dataset: h5py.Dataset) -> tuple[int, ...]:
     """Return what the last filter of a dataset keeps of itself."""
     plist = dataset.id.get_create_plist()
     n_filters = plist.get_nfilters()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
+import numcodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -124,7 +125,7 @@ def _encoder(
 def _last_codec(described: Any) -> Any:
     """Return the compressor in an array's metadata."""
     if described["zarr_format"] == 2:
-        return config_of(described["compressor"])
+        return numcodecs.get_codec(config_of(described["compressor"])).get_config()  # with what it took as default
     chain = [config_of(c) for c in described["codecs"]]
     if chain[0]["name"] == "sharding_indexed":
         chain = [config_of(c) for c in chain[0]["configuration"]["codecs"]]
