@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
@@ -118,7 +119,7 @@ STORES: dict[str, Callable[[Path, int], Path]] = {
 
 
 @pytest.mark.parametrize("kind", STORES)
-@settings(max_examples=10)
+@settings(max_examples=7)
 @given(n_rows=st.integers(1, 50), sizes=st.lists(st.integers(0, 45), max_size=4), reopen=st.booleans())
 def test_appends_of_any_size(
     tmp_path_factory: pytest.TempPathFactory, kind: str, n_rows: int, sizes: list[int], reopen: bool
@@ -564,6 +565,17 @@ def test_rows_that_were_cut_off(tmp_path: Path, kind: str) -> None:
     with oocload.open(path, mode="a") as appender:
         appender.append(**{name: np.zeros_like(rows) for name, rows in numbered(0, 17).items()})
     assert all(rows.shape[0] == 50 and not rows.any() for rows in read(path).values())
+
+
+@pytest.mark.parametrize("kind", ["hdf5 gzip", "zarr"])
+def test_one_that_nobody_closed(tmp_path: Path, kind: str) -> None:
+    path = STORES[kind](tmp_path, 50)
+    for n in (60, 70):
+        appender = oocload.open(path, mode="a")
+        appender.append(**numbered(n - 10, n))
+        del appender
+        gc.collect()
+    check(path, 70)
 
 
 def test_closed(tmp_path: Path) -> None:
