@@ -47,6 +47,7 @@ def main() -> None:
 @click.option("--batch-size", type=int, help="Rows of the batches to be read; chunk heights fit it.")
 @click.option("--chunks-per-shard", type=int, help="Zarr: chunks in one file; default: 1, or 64 for many chunks.")
 @click.option("--zarr-format", type=int, default=3, show_default=True, help="Version of Zarr, 2 or 3.")
+@click.option("--part-bytes", metavar="SIZE", help="Write several files of at most this size: DST is 'DIR/part-*.h5'.")
 @click.option("--memory", metavar="SIZE", help="Ceiling on what is held, such as '256 MiB'.")
 @click.option("--resume", is_flag=True, help="Go on with what a killed or failed conversion has left beside DST.")
 @click.option("--overwrite", is_flag=True, help="Replace DST.")

@@ -53,6 +53,16 @@ def test_statistics_benchmark(tmp_path: Path) -> None:
     assert all(result["of_hand"]["median"] > 0 and result["of_limit"]["median"] > 0 for result in results)
 
 
+def test_shards_benchmark(tmp_path: Path) -> None:
+    code = f"import shards; shards.measure({str(tmp_path)!r}, quick=True, json={str(tmp_path / 's.json')!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((tmp_path / "s.json").read_text())["results"]
+    assert [result["layout"] for result in results] == ["a file each", "a file each, flat", "16", "64"]
+
+
 @pytest.mark.parametrize("name", ["plan", "shuffle_quality"])
 def test_benchmarks_of_the_order(tmp_path: Path, name: str) -> None:
     assert run(f"benchmarks/{name}.py", "--quick", "--json", tmp_path / "order.json").count("\n|") > 8

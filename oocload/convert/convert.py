@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
-from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nbytes
-from oocload.convert.session import Source
-from oocload.convert.sources.base import RowSource
+from oocload.convert.options import Options
+from oocload.convert.parts import check_parts, write_parts
+from oocload.convert.report import Callback, ConversionReport
 from oocload.convert.sources.resolve import resolve
-from oocload.convert.writer import Writer, check_target, store_format
+from oocload.convert.stream import write_whole
+from oocload.convert.workplace import check_target
 from oocload.errors import ConversionError
-
-_PIECE_NBYTES = 8 * 2**20  # of iterables, which come in pieces of their own
 
 
 def convert(
@@ -31,6 +29,7 @@ def convert(
     batch_size: int | None = None,
     chunks_per_shard: int | None = None,
     zarr_format: int = 3,
+    part_bytes: int | str | None = None,
     memory: int | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -47,11 +46,15 @@ def convert(
         array of arrays, or a pair ``(values, offsets)``, in a mapping or batch; sparse rows a CSR matrix of SciPy.
         Ragged and CSR fields of a store stay what they are; HDF5's of variable length become ragged.
     target
-        Where the store will be: ``.h5`` or ``.hdf5`` for HDF5, ``.zarr`` for Zarr v3. It appears whole, or not at all.
+        Where the store will be: ``.h5`` or ``.hdf5`` for HDF5, ``.zarr`` for Zarr. It appears whole, or not at all.
+        With ``part_bytes`` several files in a folder of their own, ``"train/part-*.h5"``: the folder appears whole.
     fields
         Of a store or ``.npz``: the fields to take; None for all.
     codec, level, chunk_bytes, chunk_rows, batch_size, chunks_per_shard, zarr_format, overwrite
         As for `oocload.create`.
+    part_bytes
+        The most that each of several files may have, in bytes or such as ``"2 GiB"``; the number of the file takes the
+        place of the star in ``target``, and the same text opens them all.
     memory
         Ceiling on what is held, in bytes or such as ``"256 MiB"``; None takes a quarter of the memory that is free, at
         most 2 GiB.
@@ -89,59 +92,25 @@ def convert(
     (1000, ('x',))
 
     """
+    options = Options.checked(
+        codec,
+        level,
+        chunk_bytes,
+        chunk_rows,
+        batch_size,
+        chunks_per_shard,
+        zarr_format,
+        memory,
+        resume,
+        overwrite,
+    )
     path = Path(target)
-    store_format(path, zarr_format)
-    check_target(path, overwrite or resume)
+    options.encoding_for(options.format_of(path))
+    part_nbytes = check_parts(path, part_bytes)
+    check_target(path.parent if part_nbytes else path, overwrite or resume)
     rows = resolve(source, fields)
     if rows.n_rows == 0:
         raise ConversionError(f"source must have at least one row, got none for {os.fspath(target)!r}")
-    writer = Writer(
-        path,
-        rows.specs,
-        codec=codec,
-        level=level,
-        chunk_bytes=chunk_bytes,
-        chunk_rows=chunk_rows,
-        batch_size=batch_size,
-        chunks_per_shard=chunks_per_shard,
-        zarr_format=zarr_format,
-        memory=memory,
-        resume=resume,
-        overwrite=overwrite,
-        n_rows=rows.n_rows,
-        source=Source(rows.identity(), rows.identity_is_proof, compared=True),
-        piece_nbytes=rows.least_piece_nbytes,
-    )
-    before = writer.n_rows
-    counted = (before, writer.nbytes, writer.stored_nbytes)
-    with writer, Reporter(path.name, rows.n_rows, progress, *counted) as reporter:
-        if not writer.is_whole:
-            _feed(rows, writer, reporter)
-        names = tuple(writer.fields)
-    return ConversionReport(
-        path=os.fspath(target),
-        n_rows=writer.n_rows,
-        fields=names,
-        nbytes=writer.nbytes,
-        stored_nbytes=stored_nbytes(path),
-        seconds=reporter.seconds,
-        n_rows_before=before,
-        peak_nbytes=peak_nbytes(),
-        codec=writer.codec,
-    )
-
-
-def _feed(rows: RowSource, writer: Writer, reporter: Reporter) -> None:
-    budget = writer.budget
-    piece_nbytes, n_ahead = (_PIECE_NBYTES, 0) if budget is None else (budget.piece_nbytes, budget.n_ahead)
-    with closing(rows.batches(piece_nbytes, start=writer.n_rows, n_ahead=n_ahead)) as batches:
-        for batch in batches:
-            writer.append_batch(batch, owned=rows.owned)
-            reporter.update(writer.n_rows, writer.nbytes, writer.stored_nbytes)
-
-
-def stored_nbytes(path: Path) -> int:
-    """Return the bytes of a file, or of all files below a directory."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    if part_nbytes:
+        return write_parts(rows, path, part_nbytes, options, progress)
+    return write_whole(rows, path, options, progress)

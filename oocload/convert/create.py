@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
+from oocload.convert.options import Options
 from oocload.convert.writer import Writer
 
 
@@ -92,17 +93,16 @@ def create(
     (100, 8, 8)
 
     """
-    return Writer(
-        path,
-        fields,
-        codec=codec,
-        level=level,
-        chunk_bytes=chunk_bytes,
-        chunk_rows=chunk_rows,
-        batch_size=batch_size,
-        chunks_per_shard=chunks_per_shard,
-        zarr_format=zarr_format,
-        memory=memory,
-        resume=resume,
-        overwrite=overwrite,
+    options = Options.checked(
+        codec,
+        level,
+        chunk_bytes,
+        chunk_rows,
+        batch_size,
+        chunks_per_shard,
+        zarr_format,
+        memory,
+        resume,
+        overwrite,
     )
+    return Writer(path, fields, options)

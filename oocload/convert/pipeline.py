@@ -5,6 +5,7 @@ A chunk that the journal knows already, from before a kill, is compared with wha
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -23,9 +24,11 @@ from oocload.convert.target import Target
 from oocload.errors import ConversionError
 from oocload.stores.checksums import stored_crc32c
 
-# Stored bytes, or seconds, after which there is a commit: benchmarks/convert.py.
-_COMMIT_NBYTES = 4 * 2**20
-_COMMIT_SECONDS = 0.5
+# There is a commit after so many stored bytes, but no more often than this, and after so many seconds: what a kill or
+# a full disk costs, against half a millisecond a commit.
+_COMMIT_NBYTES = 2**20
+_COMMIT_SECONDS_LEAST = 0.03
+_COMMIT_SECONDS_MOST = 0.5
 _MARKS_KEPT = 1024
 _MOST_HEAD_NBYTES = 64 * 2**10  # a chunk of labels holds the rows of hundreds of chunks of images
 
@@ -78,6 +81,7 @@ class Pipeline:
         self._n_pending = dict.fromkeys(arrays, 0)
         self._marks: deque[tuple[int, Mapping[str, int]]] = deque()
         self._committed = time.monotonic()
+        self._failed = False  # a chunk is missing, so no later one may be put
 
     def put(self, array: str, start: int, rows: NDArray[Any]) -> None:
         """Queue rows from ``start``, where a chunk begins; only an array's last chunk may be short."""
@@ -104,12 +108,18 @@ class Pipeline:
             self._put_oldest()
         self.commit()
 
-    def commit(self, whole: Mapping[str, Any] | None = None) -> None:
+    def commit(self, whole: Mapping[str, Any] | None = None, most_head_nbytes: int = _MOST_HEAD_NBYTES) -> None:
         """Make what was put the state to which a kill leads back."""
         if whole is None:
             self._target.flush()
-        self._target.commit(str(self._journal.commit(self._reached(), whole)).encode())
+        self._target.commit(str(self._journal.commit(self._reached(most_head_nbytes), whole)).encode())
         self._committed = time.monotonic()
+
+    def give_up(self) -> None:
+        """Put what waits, unless that has failed, and commit with all rows that wait for their chunk to be full."""
+        while self._pending and not self._failed:
+            self._put_oldest()
+        self.commit(most_head_nbytes=sys.maxsize)
 
     def close(self) -> None:
         """End the threads; what waits is lost. A second call does nothing."""
@@ -132,9 +142,10 @@ class Pipeline:
         return None
 
     def _put_oldest(self) -> None:
+        self._failed = True
         array, chunk, rows, work = self._pending.popleft()
-        self._n_pending[array] -= 1
         done = work.result()
+        self._n_pending[array] -= 1
         new = self._arrays[array]
         if done is not None:
             self._target.put(array, chunk, done.encoded)
@@ -143,14 +154,16 @@ class Pipeline:
         self._lengths[array] = chunk * new.height + len(rows)
         self._room += new.chunk_nbytes
         self._buffers.give_back(array, rows)
-        late = time.monotonic() - self._committed > _COMMIT_SECONDS
-        if late or self._journal.pending_nbytes >= _COMMIT_NBYTES:
+        passed = time.monotonic() - self._committed
+        enough = self._journal.pending_nbytes >= _COMMIT_NBYTES and passed > _COMMIT_SECONDS_LEAST
+        if enough or passed > _COMMIT_SECONDS_MOST:
             self.commit()
+        self._failed = False
 
-    def _reached(self) -> Mark | None:
+    def _reached(self, most_head_nbytes: int) -> Mark | None:
         """Return the latest mark whose rows are put, but for a few that can be kept in the journal itself."""
         reached = None
-        while self._marks and all(self._is_safe(name, n) for name, n in self._marks[0][1].items()):
+        while self._marks and all(self._is_safe(name, n, most_head_nbytes) for name, n in self._marks[0][1].items()):
             reached = self._marks.popleft()
         if reached is None:
             return None
@@ -158,11 +171,11 @@ class Pipeline:
         heads = {name: (put, lengths[name]) for name, put in self._lengths.items() if put < lengths[name]}
         return Mark(n_rows, dict(lengths), {name: self._buffers.head(name, *rows) for name, rows in heads.items()})
 
-    def _is_safe(self, array: str, length: int) -> bool:
+    def _is_safe(self, array: str, length: int, most_head_nbytes: int) -> bool:
         missing = length - self._lengths[array]
         if missing <= 0:
             return True
-        return not self._n_pending[array] and missing * self._arrays[array].spec.row_nbytes <= _MOST_HEAD_NBYTES
+        return not self._n_pending[array] and missing * self._arrays[array].spec.row_nbytes <= most_head_nbytes
 
 
 def as_bytes(data: Any) -> NDArray[np.uint8]:

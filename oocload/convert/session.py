@@ -32,6 +32,8 @@ from oocload.layout import FieldLayout
 from oocload.stores.checksums import SEGMENT_CHUNKS, ArrayChecksums, Segment
 from oocload.stores.redo import recover
 
+_STRIDE_NBYTES = 2**19
+
 StoreFormat = Literal["hdf5", "zarr2", "zarr3"]
 
 
@@ -127,6 +129,7 @@ class Session:
         self._pipeline: Pipeline | None = None
         self._journal = journal
         self._buffers = Buffers(order.fields, order.arrays)
+        self._stride = _stride(order.arrays)
         self.n_rows = 0
         try:
             if journal is not None and not self._must_compare(journal):
@@ -154,11 +157,16 @@ class Session:
     def append(self, rows: Mapping[str, Rows], owned: bool) -> None:
         """Take rows of all fields."""
         assert self._pipeline is not None
-        for name, given in rows.items():
-            for full in self._buffers.add(name, given, owned):
-                self._pipeline.put(*full)
-        self.n_rows += len(next(iter(rows.values())))
-        self._pipeline.mark(self.n_rows, self._buffers.lengths)
+        n_rows = len(next(iter(rows.values())))
+        at = 0
+        while at < n_rows:  # so that there are rows to go back to even where all came at once
+            end = min(n_rows, at + self._stride - self.n_rows % self._stride)
+            for name, given in rows.items():
+                for full in self._buffers.add(name, given[at:end], owned):
+                    self._pipeline.put(*full)
+            self.n_rows += end - at
+            self._pipeline.mark(self.n_rows, self._buffers.lengths)
+            at = end
 
     def finish(self) -> None:
         """Write what is left, the checksums, and give the store its name."""
@@ -180,9 +188,8 @@ class Session:
     def suspend(self) -> bool:
         """Stop; return whether anything is kept for a later run."""
         if self._pipeline is not None:
-            self._pipeline.close()
             with suppress(OSError, RuntimeError, ValueError):  # a full disk has said so already
-                self._pipeline.commit()
+                self._pipeline.give_up()
         self._close()
         if self._journal is None or not self._journal.n_commits:
             self._place.remove()
@@ -264,6 +271,12 @@ class Session:
         with stores.open(self._place.store) as store:
             for name, records in self._journal.records.items():
                 yield name, _checksums_of(store.array(name), records, conversion)
+
+
+def _stride(arrays: Mapping[str, NewArray]) -> int:
+    """Return rows that are taken at a time: whole chunks of large fields, but not so few that calls weigh."""
+    largest = max(arrays.values(), key=lambda array: array.chunk_nbytes)
+    return largest.height * max(1, _STRIDE_NBYTES // max(1, largest.chunk_nbytes))
 
 
 def load_journal(place: Workplace, store_format: StoreFormat) -> Journal | None:

@@ -12,26 +12,20 @@ from typing import Any, Self
 import numpy as np
 
 import oocload.stores as stores
-from oocload.available import default_ceiling
-from oocload.convert.arrays import plan_arrays
 from oocload.convert.auto import choose_codec
 from oocload.convert.budget import Budget, share_out
 from oocload.convert.buffers import Rows
-from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
-from oocload.convert.encode import Encoding, choose_encoding
+from oocload.convert.encode import Encoding
 from oocload.convert.fields import Spec, parse_fields, spec_of
 from oocload.convert.journal import Journal
+from oocload.convert.options import Options
 from oocload.convert.ragged import RaggedRows
 from oocload.convert.recipe import digest, fields_of
-from oocload.convert.session import Done, Order, Session, Source, StoreFormat, load_journal
+from oocload.convert.session import Done, Order, Session, Source, load_journal
 from oocload.convert.workplace import Workplace, check_target
 from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, OocloadError
 from oocload.stores.checksums import read_checksums
-from oocload.units import parse_bytes
 
-_HDF5 = (".h5", ".hdf5")
-_ZARR = ".zarr"
-_AUTO = "auto"
 _UNKNOWN = Source()
 
 
@@ -56,18 +50,9 @@ class Writer:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        fields: Mapping[str, Any] | None = None,
+        fields: Mapping[str, Any] | None,
+        options: Options,
         *,
-        codec: str | None = None,
-        level: int | None = None,
-        chunk_bytes: int | str = DEFAULT_CHUNK_NBYTES,
-        chunk_rows: int | None = None,
-        batch_size: int | None = None,
-        chunks_per_shard: int | None = None,
-        zarr_format: int = 3,
-        memory: int | str | None = None,
-        resume: bool = False,
-        overwrite: bool = False,
         n_rows: int | None = None,
         source: Source = _UNKNOWN,
         piece_nbytes: int = 0,
@@ -75,19 +60,10 @@ class Writer:
         self.path = Path(path)
         self.n_rows = 0
         self.nbytes = 0
-        self._format = store_format(self.path, zarr_format)
-        self._chunk_nbytes = parse_bytes(chunk_bytes, "chunk_bytes")
-        self._chunk_rows = _check_count("chunk_rows", chunk_rows)
-        self._batch_size = _check_count("batch_size", batch_size)
-        self._per_shard = _check_count("chunks_per_shard", chunks_per_shard)
-        if (self._per_shard or 1) > 1 and self._format != "zarr3":
-            raise InvalidArgumentError(
-                "chunks_per_shard must be 1 for HDF5 and Zarr v2, which have no shards; write a .zarr store of v3"
-            )
-        self._encoding = None if codec == _AUTO else choose_encoding(self._format, codec, level)
-        self._memory = default_ceiling() if memory is None else parse_bytes(memory, "memory")
+        self._options = options
+        self._format = options.format_of(self.path)
+        self._encoding = options.encoding_for(self._format)
         self._n_rows_expected = n_rows
-        self._overwrite = overwrite
         self._source = source
         self._piece_nbytes = piece_nbytes
         self._session: Session | None = None
@@ -95,8 +71,8 @@ class Writer:
         self._closed = False
         self._done: Done | None = None
         self._fields = None if fields is None else parse_fields(fields)
-        check_target(self.path, overwrite or resume)
-        if resume:
+        check_target(self.path, options.overwrite or options.resume)
+        if options.resume:
             self._resume()
         elif self._fields is not None and self._encoding is not None:
             self._guarded(self._start, self._fields, self._encoding)
@@ -152,7 +128,7 @@ class Writer:
         fields = self._fields
         if fields is None:
             fields = parse_fields({name: spec_of(name, given) for name, given in rows.items()})
-        checked = _check_rows(rows, fields)
+        checked = check_rows(rows, fields)
         if self._session is None:
             self._fields = fields
             encoding = self._encoding or self._choose(fields, checked)
@@ -205,6 +181,7 @@ class Writer:
     def _resume(self) -> None:
         """Take up the work of an earlier run, if there is any."""
         place = Workplace(self.path)
+        journal = None
         try:
             journal = load_journal(place, self._format)
             if journal is not None and journal.whole is not None:
@@ -213,9 +190,13 @@ class Writer:
             if journal is None and self._is_made():
                 place.remove()
                 return
-            check_target(self.path, self._overwrite)
+            check_target(self.path, self._options.overwrite)
         except BaseException:
-            place.close()
+            if journal is None:
+                place.remove()
+            else:
+                journal.close()
+                place.close()
             raise
         fields, encoding = self._fields, self._encoding
         if journal is not None:
@@ -231,7 +212,7 @@ class Writer:
         """Give a store its name that was whole when its maker was killed, unless it has it already."""
         journal.close()
         if not place.is_published(done.inode):
-            place.publish(self._overwrite)
+            place.publish(self._options.overwrite)
         place.remove()
         self._done, self.n_rows, self.nbytes = done, done.n_rows, done.nbytes
 
@@ -255,17 +236,11 @@ class Writer:
         return True
 
     def _order(self, fields: Mapping[str, Spec], encoding: Encoding) -> Order:
-        arrays = plan_arrays(
-            fields,
-            self._chunk_nbytes,
-            self._chunk_rows,
-            self._n_rows_expected,
-            self._per_shard or 1,
-            has_shards=self._format == "zarr3",
-        )
+        arrays = self._options.arrays_of(fields, self._format, self._n_rows_expected)
         chunks = [array.chunk_nbytes for array in arrays.values()]
-        budget = share_out(self._memory, chunks, self._piece_nbytes or max(chunks), len(os.sched_getaffinity(0)))
-        return Order(self._format, fields, arrays, encoding, self._source, budget, self._overwrite)
+        n_cores = len(os.sched_getaffinity(0))
+        budget = share_out(self._options.memory, chunks, self._piece_nbytes or max(chunks), n_cores)
+        return Order(self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite)
 
     def _start(
         self,
@@ -328,32 +303,15 @@ class Writer:
         return choose_codec(self._format, arrays, self.path.parent, len(os.sched_getaffinity(0))).encoding
 
 
-def store_format(path: Path, zarr_format: int = 3) -> StoreFormat:
-    """Return the format of a store by its suffix.
+def check_rows(rows: Mapping[str, Any], fields: Mapping[str, Spec]) -> dict[str, Rows]:
+    """Return rows as their fields take them.
 
     Raises
     ------
     InvalidArgumentError
-        If the suffix or the version is another one.
+        If a field is missing or unknown, or rows have another shape, length or dtype.
 
     """
-    if zarr_format not in (2, 3):
-        raise InvalidArgumentError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
-    suffix = path.suffix.lower()
-    if suffix in _HDF5:
-        return "hdf5"
-    if suffix == _ZARR:
-        return "zarr2" if zarr_format == 2 else "zarr3"
-    raise InvalidArgumentError(f"target must end in one of {', '.join((*_HDF5, _ZARR))}, got {os.fspath(path)!r}")
-
-
-def _check_count(name: str, value: Any) -> int | None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise InvalidArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
-    return value
-
-
-def _check_rows(rows: Mapping[str, Any], fields: dict[str, Spec]) -> dict[str, Rows]:
     if rows.keys() != fields.keys():
         raise InvalidArgumentError(f"rows must be given for fields {sorted(fields)}, got {sorted(rows)}")
     checked: dict[str, Rows] = {name: spec.check(name, rows[name]) for name, spec in fields.items()}

@@ -17,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oocload
+from oocload.chunks.read import open_reader
 from oocload.chunks.scratch import Scratch
+from oocload.chunks.target import Places
 from oocload.convert.encode import Encoding, choose_encoding, encoder_for, hdf5_filters, zarr_codecs
 from oocload.convert.shuffle import bitshuffle_lz4, byte_shuffle
 from oocload.errors import InvalidArgumentError
+from oocload.stores.base import direct_path_enabled
 
 HEIGHT, WIDTH = 37, 5  # 185 items: not a multiple of eight
 PAIR = np.dtype([("a", "<i4"), ("b", "<f8")])
@@ -61,6 +64,18 @@ def same(got: Any, want: np.ndarray) -> None:
     assert got.astype(want.dtype).tobytes() == want.tobytes()
 
 
+def read_by_oocload(path: Path) -> np.ndarray:
+    with oocload.open(path) as store:
+        field = store.fields["x"]
+        if direct_path_enabled():
+            assert field.read_path == "direct", field.reason
+        got = np.empty(field.shape, field.dtype)
+        reader = open_reader(store, field)
+        reader.read([(0, field.n_rows)], Places(got, first=0), Scratch())
+        reader.close()
+    return got
+
+
 def write_hdf5(path: Path, encoding: Encoding, dtype: np.dtype[Any], chunks: list[np.ndarray]) -> None:
     shape = chunks[0].shape
     encode = encoder_for("hdf5", encoding, dtype, shape)
@@ -81,12 +96,7 @@ def test_hdf5(tmp_path: Path, codec: str, name: str) -> None:
     write_hdf5(tmp_path / "x.h5", choose_encoding("hdf5", codec, None), dtype, chunks)
     with h5py.File(tmp_path / "x.h5") as file:
         same(file["x"][()], np.concatenate(chunks))
-    with oocload.open(tmp_path / "x.h5") as store:
-        layout = store.fields["x"]
-        assert layout.read_path != "none"
-    loader = oocload.Loader(tmp_path / "x.h5", batch_size=HEIGHT, x="x", shuffle=False)
-    for batch, chunk in zip(loader, chunks, strict=True):
-        same(batch, chunk)
+    same(read_by_oocload(tmp_path / "x.h5"), np.concatenate(chunks))
 
 
 @pytest.mark.parametrize("name", DTYPES)
@@ -112,19 +122,28 @@ def test_zarr(tmp_path: Path, zarr_format: int, codec: str, name: str) -> None:
         assert not skipped
         file.write_bytes(data)
     same(zarr.open_group(tmp_path / "x.zarr", mode="r")["x"][:], np.concatenate(chunks))
-    loader = oocload.Loader(tmp_path / "x.zarr", batch_size=HEIGHT, x="x", shuffle=False)
-    for batch, chunk in zip(loader, chunks, strict=True):
-        same(batch, chunk)
+    same(read_by_oocload(tmp_path / "x.zarr"), np.concatenate(chunks))
 
 
-@pytest.mark.direct
-@pytest.mark.parametrize("codec", HDF5)
-@pytest.mark.parametrize("name", ["u1", "<f4", "S5", "pair"])
-def test_stored_chunks_are_read_directly(tmp_path: Path, codec: str, name: str) -> None:
-    dtype = DTYPES[name]
-    write_hdf5(tmp_path / "x.h5", choose_encoding("hdf5", codec, None), dtype, [rows(dtype, "sorted")])
-    with oocload.open(tmp_path / "x.h5") as store:
-        assert store.fields["x"].read_path == "direct", store.fields["x"].reason
+@pytest.fixture(scope="module")
+def made_without_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one file for each codec, made by a process that never imports hdf5plugin."""
+    folder = tmp_path_factory.mktemp("made")
+    code = """
+import sys
+import h5py, numpy as np
+from oocload.convert.encode import choose_encoding, encoder_for, hdf5_filters
+assert "hdf5plugin" not in sys.modules and not h5py.h5z.filter_avail(32015)
+chunk = (np.arange(185) % 251).astype("<f4").reshape(37, 5)
+for codec in sys.argv[1:]:
+    encoding = choose_encoding("hdf5", codec, None)
+    with h5py.File(codec + ".h5", "w") as file:
+        filters = hdf5_filters(encoding, chunk.dtype, chunk.shape)
+        x = file.create_dataset("x", chunk.shape, chunk.dtype, maxshape=(None, 5), **filters)
+        x.id.write_direct_chunk((0, 0), *encoder_for("hdf5", encoding, chunk.dtype, chunk.shape)(chunk))
+"""
+    subprocess.run([sys.executable, "-c", code, *HDF5], check=True, cwd=folder)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -140,25 +159,17 @@ def test_stored_chunks_are_read_directly(tmp_path: Path, codec: str, name: str) 
     ],
 )
 @pytest.mark.parametrize("plugins_are_there", [True, False])
-def test_filters_are_those_of_their_libraries(tmp_path: Path, codec: str, plugin: Any, plugins_are_there: bool) -> None:
-    """Also where the file is made without the plugins, which only writing and reading through HDF5 needs."""
-    encoding = choose_encoding("hdf5", codec, None)
+def test_filters_are_those_of_their_libraries(
+    tmp_path: Path, made_without_plugins: Path, codec: str, plugin: Any, plugins_are_there: bool
+) -> None:
+    """Also where the file is made without the plugins, which only HDF5 itself needs."""
+    path = made_without_plugins / f"{codec}.h5"
     if plugins_are_there:
-        write_hdf5(tmp_path / "ours.h5", encoding, np.dtype("<f4"), [rows(np.dtype("<f4"), "sorted")])
-    else:
-        code = (
-            "import sys; from pathlib import Path; import h5py, numpy as np; "
-            "from oocload.convert.encode import *; d = np.dtype('<f4'); "
-            f"e = Encoding({codec!r}, {encoding.level!r}); chunk = (np.arange(185) % 251).astype(d).reshape(37, 5); "
-            "assert 'hdf5plugin' not in sys.modules; assert not h5py.h5z.filter_avail(32015); "
-            f"f = h5py.File({str(tmp_path / 'ours.h5')!r}, 'w'); "
-            "x = f.create_dataset('x', (37, 5), d, maxshape=(None, 5), **hdf5_filters(e, d, (37, 5))); "
-            "x.id.write_direct_chunk((0, 0), *encoder_for('hdf5', e, d, (37, 5))(chunk)); f.close()"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True)
+        path = tmp_path / "ours.h5"
+        write_hdf5(path, choose_encoding("hdf5", codec, None), np.dtype("<f4"), [rows(np.dtype("<f4"), "sorted")])
     with h5py.File(tmp_path / "theirs.h5", "w") as file:
         file.create_dataset("x", data=rows(np.dtype("<f4"), "sorted"), chunks=(HEIGHT, WIDTH), **plugin)
-    with h5py.File(tmp_path / "ours.h5") as ours, h5py.File(tmp_path / "theirs.h5") as theirs:
+    with h5py.File(path) as ours, h5py.File(tmp_path / "theirs.h5") as theirs:
         lists = [file["x"].id.get_create_plist() for file in (ours, theirs)]
         found, wanted = ([p.get_filter(i)[:3:2] for i in range(p.get_nfilters())] for p in lists)
         assert found == wanted
