@@ -33,7 +33,9 @@ _MARKS_KEPT = 1024
 _MOST_HEAD_NBYTES = 64 * 2**10  # a chunk of labels holds the rows of hundreds of chunks of images
 
 
-class _Encoded(NamedTuple):
+class Made(NamedTuple):
+    """A chunk as it is stored, with the crc32c of its stored bytes, and that of its rows."""
+
     encoded: Encoded
     crc: int
     raw: int
@@ -43,7 +45,7 @@ class _Pending(NamedTuple):
     array: str
     chunk: int
     rows: NDArray[Any]
-    work: Future[_Encoded | None]
+    work: Future[Made | None]
 
 
 class Pipeline:
@@ -102,6 +104,10 @@ class Pipeline:
         if len(self._marks) > _MARKS_KEPT:  # many small appends: every other one will do
             self._marks = deque(list(self._marks)[1::2])
 
+    def reach(self, n_rows: int) -> None:
+        """Count the first rows of every array as put, by others."""
+        self._lengths = dict.fromkeys(self._arrays, n_rows)
+
     def drain(self) -> None:
         """Put everything that waits, and commit."""
         while self._pending:
@@ -126,14 +132,11 @@ class Pipeline:
         self._pool.shutdown(cancel_futures=True)
         self._pending.clear()
 
-    def _encode(self, array: str, number: int, rows: NDArray[Any]) -> _Encoded | None:
+    def _encode(self, array: str, number: int, rows: NDArray[Any]) -> Made | None:
         new, records = self._arrays[array], self._journal.records[array]
-        whole = _padded(rows, new.height)
-        raw = stored_crc32c(as_bytes(whole))
         if not records.has(number):
-            encoded = self._target.encode(array, number, whole)
-            return _Encoded(encoded, stored_crc32c(as_bytes(encoded.data), encoded.skipped), raw)
-        if records.raw(number) != raw:
+            return make_chunk(self._target, array, new, number, rows)
+        if records.raw(number) != stored_crc32c(as_bytes(padded(rows, new.height))):
             start = number * new.height
             raise ConversionError(
                 f"source must be what it was, and has changed: rows {start} to {start + len(rows)} of {array!r} are "
@@ -178,6 +181,14 @@ class Pipeline:
         return not self._n_pending[array] and missing * self._arrays[array].spec.row_nbytes <= most_head_nbytes
 
 
+def make_chunk(target: Target, array: str, new: NewArray, number: int, rows: NDArray[Any]) -> Made:
+    """Encode the rows of a chunk, of which an array's last may be short."""
+    whole = padded(rows, new.height)
+    encoded = target.encode(array, number, whole)
+    crc = stored_crc32c(as_bytes(encoded.data), encoded.skipped)
+    return Made(encoded, crc, stored_crc32c(as_bytes(whole)))
+
+
 def as_bytes(data: Any) -> NDArray[np.uint8]:
     """Return the bytes of anything that is contiguous, not copied."""
     if isinstance(data, np.ndarray):
@@ -185,7 +196,7 @@ def as_bytes(data: Any) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
-def _padded(rows: NDArray[Any], height: int) -> NDArray[Any]:
+def padded(rows: NDArray[Any], height: int) -> NDArray[Any]:
     """Return a whole chunk: both formats store edge chunks in full."""
     if len(rows) == height and rows.flags.c_contiguous:
         return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -90,6 +90,16 @@ class Order:
         return recipe_of(self.format, self.fields, self.arrays, self.encoding, self.source.identity)
 
 
+class Chunk(NamedTuple):
+    """What a journal says of a chunk that another process has written."""
+
+    array: str
+    number: int
+    nbytes: int
+    crc: int
+    raw: int
+
+
 class Done(NamedTuple):
     """What a journal says of a store that is whole: its inode, by which it is known whatever its name, and its size."""
 
@@ -140,6 +150,16 @@ class Session:
             raise
 
     @property
+    def order(self) -> Order:
+        """What is made."""
+        return self._order
+
+    @property
+    def place(self) -> Workplace:
+        """Where."""
+        return self._place
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the rows, decoded."""
         return self._buffers.nbytes
@@ -171,15 +191,45 @@ class Session:
     def finish(self) -> None:
         """Write what is left, the checksums, and give the store its name."""
         assert self._pipeline is not None
-        assert self._target is not None
         lengths = self._buffers.lengths
         for full in self._buffers.rest():
             self._pipeline.put(*full)
         self._pipeline.drain()
-        self._target.finish(lengths, self._buffers.attributes(self.n_rows))
+        self._conclude(lengths, self._buffers.attributes(self.n_rows))
+
+    def take(self, chunks: Iterable[Chunk], n_rows: int) -> None:
+        """Note chunks that others have written; all chunks of the first rows are there by now."""
+        assert self._pipeline is not None
+        assert self._journal is not None
+        for chunk in chunks:
+            self._journal.add(*chunk)
+        self._pipeline.mark(n_rows, dict.fromkeys(self._order.arrays, n_rows))
+        self._pipeline.reach(n_rows)
+        self._pipeline.commit()
+
+    def has(self, start: int, stop: int) -> bool:
+        """Whether all chunks of some rows are written."""
+        assert self._journal is not None
+        records = self._journal.records
+        return all(
+            records[name].has(chunk)
+            for name, array in self._order.arrays.items()
+            for chunk in range(start // array.height, -(-stop // array.height))
+        )
+
+    def conclude(self, n_rows: int) -> None:
+        """Finish a store whose chunks others have written."""
+        self.n_rows = n_rows
+        self._conclude(dict.fromkeys(self._order.arrays, n_rows), {})
+
+    def _conclude(self, lengths: Mapping[str, int], attributes: Mapping[str, Mapping[str, Any]]) -> None:
+        assert self._pipeline is not None
+        assert self._target is not None
+        self._target.finish(lengths, attributes)
         self._pipeline.commit()
         self._target.prove(dict(self._checksums()))
-        done = Done(os.stat(self._place.store).st_ino, self.n_rows, self.nbytes)
+        nbytes = sum(n * self._order.arrays[name].spec.row_nbytes for name, n in lengths.items())
+        done = Done(os.stat(self._place.store).st_ino, self.n_rows, nbytes)
         self._pipeline.commit(whole=done._asdict())
         self._close()
         self._place.publish(self._order.overwrite)

@@ -102,6 +102,11 @@ class Writer:
         """Whether the store is there already, made by the run that was to be resumed."""
         return self._done is not None
 
+    @property
+    def session(self) -> Session | None:
+        """The run that makes the store, for those who write its chunks in other processes."""
+        return self._session
+
     def append(self, **rows: Any) -> None:
         """Append rows: one array per field, all of the same length; copied before this returns.
 
@@ -153,6 +158,13 @@ class Writer:
             self.abort()
             raise ConversionError(f"a store must have at least one row, and none was appended to {self.path}")
         self._guarded(self._session.finish)
+        self._closed = True
+
+    def conclude(self, n_rows: int) -> None:
+        """Finish a store whose chunks other processes have written."""
+        assert self._session is not None
+        self.n_rows = n_rows
+        self._guarded(self._session.conclude, n_rows)
         self._closed = True
 
     def abort(self) -> None:

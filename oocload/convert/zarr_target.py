@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -43,6 +44,8 @@ class ZarrTarget:
         2 or 3; 2 has no shards.
     records
         Array → the chunks that are there.
+    drafts
+        Folder in which files are written before they get their names, where several processes may write the same.
 
     """
 
@@ -53,12 +56,13 @@ class ZarrTarget:
         encoding: Encoding,
         zarr_format: Literal[2, 3],
         records: Mapping[str, Records],
+        drafts: Path | None = None,
     ) -> None:
         self._path = path
         self._format = zarr_format
         self._new = arrays
         self._arrays = {
-            name: _ArrayFiles(path / name, _made(path, name, new, encoding, zarr_format), new, records[name])
+            name: _ArrayFiles(path / name, _made(path, name, new, encoding, zarr_format), new, records[name], drafts)
             for name, new in arrays.items()
         }
         self._encoders: dict[str, Callable[[NDArray[Any]], Encoded]] = {
@@ -87,10 +91,15 @@ class ZarrTarget:
         group = zarr.open_group(self._path, mode="a", zarr_format=self._format)
         for said_of, said in attributes.items():
             group.require_group(said_of).attrs.update(said)
-        for name, files in self._arrays.items():
-            files.finish()
+        self.finish_shards()
+        for name in self._arrays:
             shape = (lengths[name], *self._new[name].spec.row_shape)
             set_shape(self._path / name / _METADATA[self._format], shape)
+
+    def finish_shards(self) -> None:
+        """Write the index of open shards."""
+        for files in self._arrays.values():
+            files.finish()
 
     def prove(self, checksums: Mapping[str, ArrayChecksums]) -> None:
         """Write the checksums."""
@@ -107,12 +116,21 @@ class ZarrTarget:
 class _ArrayFiles:
     """The chunk files, or the shards, of one array."""
 
-    def __init__(self, folder: Path, key: Callable[[int], str], new: NewArray, records: Records) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        key: Callable[[int], str],
+        new: NewArray,
+        records: Records,
+        drafts: Path | None = None,
+    ) -> None:
         self._folder = folder
         self._key = key
+        self._drafts = drafts
         self._per_shard = new.chunks_per_shard
         self._made: set[str] = set()
         self._shard = -1
+        self._path = self._draft = ""
         self._file = -1
         self._index: list[int] = []  # offset and bytes of each chunk of the open shard
         self._end = 0
@@ -122,19 +140,24 @@ class _ArrayFiles:
     def write(self, chunk: int, data: Any) -> None:
         """Write the file of a chunk, unless it belongs into a shard."""
         if self._per_shard == 1:
-            descriptor = self._create(chunk)
+            path, draft = self._paths(chunk)
+            descriptor = _create(draft)
             try:
                 _write(descriptor, data, 0)
             finally:
                 os.close(descriptor)
+            if draft != path:
+                os.replace(draft, path)
 
     def append(self, chunk: int, data: Any) -> None:
         """Append a chunk to its shard, which is finished with its last one."""
         if self._per_shard == 1:
             return
-        if self._shard < 0:
+        if self._shard != chunk // self._per_shard:
+            self.finish()
             self._shard = chunk // self._per_shard
-            self._file, self._end, self._index = self._create(self._shard), 0, []
+            self._path, self._draft = self._paths(self._shard)
+            self._file, self._end, self._index = _create(self._draft), 0, []
         _write(self._file, data, self._end)
         self._index += [self._end, len(memoryview(data).cast("B"))]
         self._end += self._index[-1]
@@ -151,6 +174,8 @@ class _ArrayFiles:
         _write(self._file, index, self._end)
         os.ftruncate(self._file, self._end + len(index))
         self.close()
+        if self._draft != self._path:
+            os.replace(self._draft, self._path)
 
     def close(self) -> None:
         """Close the open shard as it is."""
@@ -161,19 +186,25 @@ class _ArrayFiles:
     def _reopen(self, records: Records) -> None:
         """Go on with the shard that was being written; its index, if it has one, is written over."""
         self._shard = records.n_chunks // self._per_shard
-        self._file = self._create(self._shard, truncate=False)
+        self._path = self._draft = self._paths(self._shard)[0]
+        self._file = _create(self._path, truncate=False)
         for nbytes in records.nbytes[self._shard * self._per_shard :].tolist():
             self._index += [self._end, nbytes]
             self._end += nbytes
 
-    def _create(self, number: int, truncate: bool = True) -> int:
-        path = self._folder / self._key(number)
+    def _paths(self, number: int) -> tuple[str, str]:
+        """Return the path of a file, and where it is written before it gets there."""
+        path = os.path.join(self._folder, self._key(number))
         if (parent := os.path.dirname(path)) not in self._made:
             os.makedirs(parent, exist_ok=True)
             if len(self._made) > 64:  # one folder for all chunks, or one for each
                 self._made.clear()
             self._made.add(parent)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if truncate else 0), 0o666)
+        return path, path if self._drafts is None else os.path.join(self._drafts, secrets.token_hex(8))
+
+
+def _create(path: str, truncate: bool = True) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if truncate else 0), 0o666)
 
 
 def show_written(path: Path, arrays: Mapping[str, NewArray], records: Mapping[str, Records]) -> None:
