@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = [
+    "oocload.opening",
     "oocload.stores",
     "oocload.loader.loader",
     "oocload.loader.mix",

@@ -116,13 +116,13 @@ class ChunkReader(LocatedField):
     def _cut_band(
         self, band: int, low: int, high: int, at: int, target: Target, scratch: Scratch, descriptor: int | None
     ) -> int:
-        """Decode the chunks that rows are cut into, join the rows, and put them."""
-        field = self.layout
-        assert field.chunks is not None
-        rows = self.as_rows(scratch.get("band", field.chunk_rows * field.row_nbytes))
+        """Decode the chunks that rows are cut into, and join the rows; at their places where those are consecutive."""
+        field, n_rows = self.layout, high - low
+        span = target.span(at, n_rows) if self.native else None
+        rows = self.as_rows(scratch.get("band", n_rows * field.row_nbytes) if span is None else span)
         total = 0
         for chunk, inner in self.grid.band(band):
-            part = rows[(slice(low, high), *inner)]
+            part = rows[(slice(None), *inner)]
             place = self.locations.find(chunk)
             if place is None:
                 part[...] = self.fill_item
@@ -132,7 +132,8 @@ class ChunkReader(LocatedField):
             cut = tuple(slice(0, n) for n in part.shape[1:])
             part[...] = self._as_chunk(decoded)[(slice(low, high), *cut)]
             total += field.chunk_nbytes
-        target.put(at, rows[low:high])
+        if span is None:
+            target.put(at, rows)
         return total
 
     def _as_chunk(self, decoded: Bytes) -> NDArray[Any]:

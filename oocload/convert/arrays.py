@@ -40,8 +40,18 @@ class NewArray:
     chunks_per_shard: int = 1
 
     @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Shape of a chunk."""
+        return (self.height, *self.spec.row_shape)
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """Decoded bytes of a chunk."""
+        return self.height * self.spec.row_nbytes
+
+    @property
     def shard_height(self) -> int:
-        """Rows that are written at a time."""
+        """Rows of a shard."""
         return self.height * self.chunks_per_shard
 
 

@@ -46,6 +46,8 @@ class Store(ABC):
         Field name → `FieldLayout`, sorted by name.
     members
         Name → layout of the arrays that a ragged or sparse field is made of; they are no fields of their own.
+    trouble
+        Why the format's own library cannot list the store, where no one array is to blame; else empty.
 
     """
 
@@ -53,6 +55,7 @@ class Store(ABC):
     format: str
     fields: Mapping[str, FieldLayout]
     members: Mapping[str, FieldLayout] = MappingProxyType({})
+    trouble: str = ""
     _lock: Any  # an RLock; reading through a library and opening are done under it
 
     def renew_locks(self) -> None:
@@ -99,6 +102,14 @@ class Store(ABC):
     def parts(self, name: str) -> tuple[Part, ...]:
         """Return where the rows of a field lie that is made of fields of other stores; empty for any other."""
         return ()
+
+    def notes(self, name: str, prefix: str) -> dict[str, bytes]:
+        """Return what was put beside an array under names that begin so: its checksums (`stores.checksums`)."""
+        return {}
+
+    def root_attribute(self, name: str) -> tuple[str, str] | None:
+        """Return an attribute of the root of the whole store, and the path of these fields' group below that root."""
+        return None
 
     def field(self, name: str) -> FieldLayout:
         """Return the layout of one field, or of a member of one.

@@ -134,6 +134,19 @@ class Hdf5Store(Store):
                 raise ChunkError(f"{self.address}, field {name!r}, rows {start} to {stop}: {exc}") from exc
         return np.asarray(rows, dtype=field.dtype)
 
+    def notes(self, name: str, prefix: str) -> dict[str, bytes]:
+        """Return attributes of a dataset that are bytes."""
+        with self._metadata() as root:
+            item = root.get(name)
+            attributes: Any = item.attrs if isinstance(item, h5py.Dataset) else {}
+            return {key: _as_bytes(attributes, key) for key in attributes if key.startswith(prefix)}
+
+    def root_attribute(self, name: str) -> tuple[str, str] | None:
+        """Return an attribute of the file's root group, and the path of this group."""
+        with self._metadata() as root:
+            found = root.file.attrs.get(name)
+            return None if found is None else (str(found), self._group)
+
     def parts(self, name: str) -> tuple[Part, ...]:
         """Return the sources of a virtual dataset that puts their rows one after the other."""
         return self._parts.get(name, ())
@@ -219,6 +232,14 @@ class Hdf5Store(Store):
         if not isinstance(group, h5py.Group):
             raise UnknownFieldError(f"group {self._group!r} must be a group of {self.address}, and is not one")
         return group
+
+
+def _as_bytes(attributes: h5py.AttributeManager, name: str) -> bytes:
+    """Return an attribute's bytes; none where it is damaged, which who decodes them reports."""
+    try:
+        return np.asarray(attributes[name], np.uint8).tobytes()
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError):
+        return b""
 
 
 def _keep(table: ChunkTable, file: Path) -> None:

@@ -272,11 +272,17 @@ def test_what_is_not_recognised(tmp_path: Path, rows: Any, message: str) -> None
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_exception_leaves_nothing(tmp_path: Path, target: str) -> None:
+def test_rows_before_an_exception_are_gone_on_with(tmp_path: Path, target: str) -> None:
+    rows = list(np.zeros((10, 200_000), "u1"))
     with pytest.raises(RuntimeError, match="stop"), oocload.create(tmp_path / target, {"t": (None, "u1")}) as writer:
-        writer.append(t=list(np.zeros((10, 200_000), "u1")))
+        writer.append(t=rows)
         raise RuntimeError("stop")
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / target).exists()
+    with oocload.create(tmp_path / target, resume=True) as writer:
+        assert writer.n_rows == 10
+        writer.append(t=rows[:1])
+    assert_same_rows(rows_of(tmp_path / target, "t"), rows + rows[:1])
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_chunks(tmp_path: Path) -> None:

@@ -1,28 +1,43 @@
-"""Arrays in memory, and whatever slices like one: memmaps, h5py datasets, zarr and dask arrays."""
+"""Arrays in memory, and whatever slices like one: h5py datasets, zarr arrays, arrays of frameworks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oocload.chunks.scratch import Scratch
+from oocload.convert.sources.ahead import ReadAhead, ReadRows
+from oocload.convert.sources.base import ArraySource
+from oocload.layout import Segment
 
-class SliceSource:
-    """Anything with ``shape``, ``dtype`` and slicing along axis 0."""
+
+class SliceSource(ArraySource):
+    """Anything with ``shape``, ``dtype`` and slicing along axis 0; sliced by the thread that iterates."""
 
     label = "array"
+    readers = "caller"
 
     def __init__(self, array: Any) -> None:
         self._array = array
-        self.shape: tuple[int, ...] = tuple(int(n) for n in array.shape)
-        self.dtype: np.dtype[Any] = np.dtype(array.dtype)
+        self.shape = tuple(int(n) for n in array.shape)
+        self.dtype = np.dtype(array.dtype)
+        self.owned = isinstance(array, np.ndarray)  # of another, a slice may be a view of what is used again
 
-    def pieces(self, step: int) -> Iterator[NDArray[Any]]:
-        """Yield consecutive rows, ``step`` at a time."""
-        for start in range(0, self.shape[0], step):
-            yield np.asarray(self._array[start : start + step])
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Where chunks begin, of what says that it has some."""
+        chunks = getattr(self._array, "chunks", None)
+        height = chunks[0] if isinstance(chunks, tuple) and chunks and isinstance(chunks[0], int) else 0
+        return (Segment(0, self.n_rows, height, 0),)
+
+    def reader(self, start: int, stop: int, ahead: ReadAhead) -> ReadRows:
+        """Return what slices the array."""
+        return self._slice
+
+    def _slice(self, start: int, stop: int, scratch: Scratch) -> NDArray[Any]:
+        return np.asarray(self._array[start:stop])
 
 
 def slices_like_an_array(value: Any) -> bool:

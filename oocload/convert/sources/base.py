@@ -1,81 +1,19 @@
-"""The shapes of a source: an array, ragged rows, and what a conversion reads."""
+"""The shapes of a source: what a conversion reads, its fields, and rows of one field on their way."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oocload.convert.fields import Spec
-from oocload.convert.ragged import CsrSpec, RaggedSpec
+from oocload.convert.sources.ahead import Pieces, ReadAhead, ReadRows
+from oocload.convert.sources.cut import band_rows, pieces_of
+from oocload.convert.sources.identity import Identity
 from oocload.convert.spec import FieldSpec
-from oocload.errors import InvalidArgumentError, StoreFormatError
-
-
-class ArraySource(Protocol):
-    """One array whose axis 0 counts rows, read from front to back."""
-
-    @property
-    def label(self) -> str:
-        """What it is called in errors: a path, or "array"."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the whole array."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the rows."""
-        ...
-
-    def pieces(self, step: int) -> Iterator[NDArray[Any]]:
-        """Yield consecutive rows, ``step`` at a time; the last piece may be short."""
-        ...
-
-
-class RaggedSource(ABC):
-    """Rows of several lengths, read from front to back in pieces that their bytes settle.
-
-    Attributes
-    ----------
-    label
-        What they are called in errors: a path, or "rows".
-    n_rows
-        How many there are.
-    spec
-        What they are.
-    row_nbytes
-        Bytes of one, on average, about.
-
-    """
-
-    label: str
-    n_rows: int
-    spec: RaggedSpec | CsrSpec
-    row_nbytes: int
-
-    @abstractmethod
-    def reach(self, start: int, stop: int, piece_nbytes: int) -> int:
-        """Return the row, after ``start`` and at most ``stop``, up to which rows come to no more than a piece.
-
-        Where a single row is larger, that one.
-        """
-
-    @abstractmethod
-    def rows(self, start: int, stop: int) -> Any:
-        """Return rows in a form that the spec takes; `reach` was asked for them before."""
-
-    def close(self) -> None:
-        """Close what is open; it opens again by itself."""
-        return
+from oocload.layout import Segment
 
 
 class RowSource(Protocol):
@@ -91,108 +29,201 @@ class RowSource(Protocol):
         """Rows in all, or None where that is not known."""
         ...
 
-    def batches(self, piece_nbytes: int) -> Iterator[Mapping[str, Any]]:
-        """Yield rows of all fields, about ``piece_nbytes`` at a time."""
+    @property
+    def owned(self) -> bool:
+        """Whether arrays of batches are never changed afterwards, so that views of them may be kept."""
+        ...
+
+    @property
+    def can_jump(self) -> bool:
+        """Whether to begin at a row costs no reading of those before it."""
+        ...
+
+    @property
+    def identity_is_proof(self) -> bool:
+        """Whether another identity means that rows have changed; else it means that nobody knows."""
+        ...
+
+    @property
+    def least_piece_nbytes(self) -> int:
+        """The smallest piece that can be read: a chunk, or a row, of every field."""
+        ...
+
+    @property
+    def wanted_piece_nbytes(self) -> int:
+        """The smallest piece with which no chunk is decoded twice."""
+        ...
+
+    def held_nbytes(self, piece_nbytes: int, n_ahead: int = 0, n_threads: int | None = None) -> int:
+        """Return the bytes that reading takes: pieces, scratch of every thread, and indexes of chunks."""
+        ...
+
+    def identity(self) -> Identity | None:
+        """Return what tells this source from others; None where only its rows can."""
+        ...
+
+    def batches(
+        self,
+        piece_nbytes: int,
+        start: int = 0,
+        stop: int | None = None,
+        n_ahead: int = 0,
+        n_threads: int | None = None,
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield rows of all fields, at most about ``piece_nbytes`` at a time.
+
+        Parameters
+        ----------
+        piece_nbytes
+            Of a piece over all fields; less than `least_piece_nbytes` is taken as that.
+        start, stop
+            The rows; None is up to the last.
+        n_ahead
+            Pieces that threads read before they are asked for. Up to ``n_ahead + 1`` pieces exist at a time, given
+            that the consumer lets go of a batch before it asks for the next.
+        n_threads
+            Threads that read pieces of one field at the same time; None is one for each core.
+
+        """
         ...
 
 
-class SideBySide:
-    """Several arrays of equal length, or ragged rows, as the fields of one store.
+class Track(Protocol):
+    """Rows of one field on their way, from front to back."""
 
-    Raises
-    ------
-    InvalidArgumentError
-        If they differ in length, are scalars, or hold Python objects.
+    def available(self) -> int:
+        """Return how many rows can be taken at once, waiting for some where there are none; 0 at the end."""
+        ...
+
+    def take(self, n_rows: int) -> Any:
+        """Return the next rows, in a form that the spec takes."""
+        ...
+
+
+class FieldSource(ABC):
+    """One field.
+
+    Attributes
+    ----------
+    label
+        What it is called in errors: a path, "array" or "rows".
+    n_rows
+        How many rows there are.
+    spec
+        What they are.
+    row_nbytes
+        Bytes of one, on average, about.
+    owned, can_jump, identity_is_proof
+        As of a `RowSource`.
 
     """
 
-    def __init__(self, sources: Mapping[str, ArraySource | RaggedSource]) -> None:
-        if not sources:
-            raise InvalidArgumentError("source must have at least one field, got none")
-        self._names = tuple(sources)
-        self._arrays = {name: s for name, s in sources.items() if not isinstance(s, RaggedSource)}
-        self._ragged = {name: s for name, s in sources.items() if isinstance(s, RaggedSource)}
-        for name, a in self._arrays.items():
-            _check_array(name, a)
-        rows = {name: s.n_rows if isinstance(s, RaggedSource) else s.shape[0] for name, s in sources.items()}
-        if len(set(rows.values())) > 1:
-            shown = ", ".join(f"{name!r} has {n}" for name, n in rows.items())
-            raise InvalidArgumentError(f"fields must have the same number of rows: {shown}; convert them one by one")
-        self.n_rows: int | None = next(iter(rows.values()))
-        dense = {name: FieldSpec(a.shape[1:], a.dtype.newbyteorder("=")) for name, a in self._arrays.items()}
-        self._row_nbytes = sum(s.row_nbytes for s in dense.values()) + sum(s.row_nbytes for s in self._ragged.values())
-        specs: dict[str, Spec] = {**dense, **{name: s.spec for name, s in self._ragged.items()}}
-        self.specs: Mapping[str, Spec] | None = {name: specs[name] for name in self._names}
+    label: str
+    n_rows: int
+    owned: bool = True
+    can_jump: bool = True
+    identity_is_proof: ClassVar[bool] = True
 
-    def batches(self, piece_nbytes: int) -> Iterator[Mapping[str, Any]]:
-        """Yield rows of all fields, about ``piece_nbytes`` at a time."""
-        n_rows, step = self.n_rows or 0, max(1, piece_nbytes // max(1, self._row_nbytes))
-        streams = {name: a.pieces(step) for name, a in self._arrays.items()}
-        with ExitStack() as opened:
-            for source in self._ragged.values():
-                opened.callback(source.close)
-            for start in range(0, n_rows, step):
-                pieces = {name: next(stream) for name, stream in streams.items()}
-                yield from self._cut(pieces, start, min(n_rows, start + step), piece_nbytes)
-        for stream in streams.values():
-            next(stream, None)  # checks that come after the last row, such as gzip's
+    @property
+    @abstractmethod
+    def spec(self) -> Spec:
+        """What the rows are."""
 
-    def _cut(
-        self, pieces: Mapping[str, NDArray[Any]], start: int, stop: int, piece_nbytes: int
-    ) -> Iterator[Mapping[str, Any]]:
-        """Yield rows of all fields, cut where ragged ones come to a piece."""
-        share = piece_nbytes // max(1, len(self._ragged))
-        at = start
-        while at < stop:
-            end = min([stop, *(s.reach(at, stop, share) for s in self._ragged.values())])
-            yield {
-                name: pieces[name][at - start : end - start] if name in pieces else self._ragged[name].rows(at, end)
-                for name in self._names
-            }
-            at = end
+    @property
+    @abstractmethod
+    def row_nbytes(self) -> int:
+        """Bytes of one row, on average, about."""
+
+    @property
+    def least_nbytes(self) -> int:
+        """The smallest piece that can be read."""
+        return self.row_nbytes
+
+    @property
+    def wanted_nbytes(self) -> int:
+        """The smallest piece with which no chunk is decoded twice."""
+        return self.least_nbytes
+
+    @property
+    def scratch_nbytes(self) -> int:
+        """What a thread that reads takes beside the rows."""
+        return 0
+
+    def held_nbytes(self) -> int:
+        """Return what the source itself holds while it is read, such as the index of chunks."""
+        return 0
+
+    def identity(self) -> Identity | None:
+        """Return what tells the field from others; None where only its rows can."""
+        return None
+
+    @abstractmethod
+    def track(self, start: int, stop: int, piece_nbytes: int, ahead: ReadAhead) -> Track:
+        """Return rows from ``start`` to ``stop`` on their way."""
+
+    def close(self) -> None:
+        """Close what is open; it opens again by itself."""
+        return
 
 
-def _check_array(name: str, array: ArraySource) -> None:
-    if not array.shape:
-        raise InvalidArgumentError(f"field {name!r} must be an array whose axis 0 counts rows, got a scalar")
-    if array.dtype.hasobject:
-        raise InvalidArgumentError(
-            f"field {name!r} ({array.label}) must have a fixed-size dtype, got object; pickled objects are never "
-            "loaded: save it as numbers, as fixed-length text, or as rows of tokens"
+class ArraySource(FieldSource):
+    """A field that is one array, whose axis 0 counts rows.
+
+    Attributes
+    ----------
+    shape, dtype
+        Of the whole array.
+    readers
+        Who may read: "many" threads at a time, any rows; "one" thread, rows one after the other; or only the
+        "caller", for what belongs to the user.
+
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    readers: Literal["many", "one", "caller"] = "one"
+
+    @property
+    def n_rows(self) -> int:  # type: ignore[override]
+        """Length of axis 0."""
+        return self.shape[0] if self.shape else 0
+
+    @property
+    def spec(self) -> FieldSpec:
+        """Shape and dtype of a row."""
+        return FieldSpec(self.shape[1:], self.dtype.newbyteorder("="))
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of a row."""
+        return self.spec.row_nbytes
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Where chunks begin that must be decoded whole."""
+        return (Segment(0, self.n_rows, 0, 0),)
+
+    @property
+    def wanted_nbytes(self) -> int:
+        """Bytes of the rows of the tallest chunk."""
+        return max(self.least_nbytes, band_rows(self.segments) * self.row_nbytes)
+
+    @abstractmethod
+    def reader(self, start: int, stop: int, ahead: ReadAhead) -> ReadRows:
+        """Return what reads rows between two; of "one" thread, it is asked for all of them one after the other."""
+
+    def announce(self, start: int, stop: int) -> None:
+        """Say that rows will be read soon."""
+        return
+
+    def track(self, start: int, stop: int, piece_nbytes: int, ahead: ReadAhead) -> Pieces:
+        """Return rows from ``start`` to ``stop`` on their way."""
+        step = max(1, piece_nbytes // max(1, self.row_nbytes))
+        return Pieces(
+            self.reader(start, stop, ahead),
+            pieces_of(self.segments, start, stop, step),
+            ahead,
+            self.readers,
+            self.announce,
+            np.empty((0, *self.shape[1:]), self.dtype),
         )
-
-
-def truncated(label: str, missing: int) -> StoreFormatError:
-    """Return the error for a file that ends before its header says."""
-    return StoreFormatError(f"{label} is truncated: {missing} bytes are missing; copy or write it again")
-
-
-def read_pieces(
-    stream: Any, label: str, shape: tuple[int, ...], dtype: np.dtype[Any], step: int
-) -> Iterator[NDArray[Any]]:
-    """Yield rows from a binary stream that stands at the first one.
-
-    Raises
-    ------
-    StoreFormatError
-        If the stream ends too early, or cannot be decompressed.
-
-    """
-    for start in range(0, shape[0], step):
-        rows = np.empty((min(step, shape[0] - start), *shape[1:]), dtype)
-        wanted = memoryview(rows.reshape(-1).view(np.uint8))
-        while len(wanted):
-            try:
-                n = stream.readinto(wanted)
-            except (
-                EOFError,
-                OSError,
-                ValueError,
-                zlib.error,
-                zipfile.BadZipFile,
-            ) as exc:  # gzip and zip say so in these ways
-                raise StoreFormatError(f"{label} is damaged or truncated: {exc}") from exc
-            if not n:
-                raise truncated(label, len(wanted))
-            wanted = wanted[n:]
-        yield rows

@@ -7,39 +7,55 @@ dimensions, each dimension as a big-endian 32-bit integer, then the items, big-e
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from oocload.convert.sources.base import read_pieces
+from oocload.convert.sources.identity import Identity, array_identity, file_facts
+from oocload.convert.sources.streams import StreamSource, reading
 from oocload.errors import StoreFormatError
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-class IdxSource:
+class IdxSource(StreamSource):
     """An IDX file."""
 
     def __init__(self, path: str) -> None:
         self.label = path
+        self._path = os.path.abspath(path)
+        self.can_jump = not _is_zipped(path)
         with _open(path) as stream:
             self.shape, self.dtype = _read_header(stream, path)
 
-    def pieces(self, step: int) -> Iterator[NDArray[Any]]:
-        """Yield consecutive rows, ``step`` at a time."""
-        with _open(self.label) as stream:
+    def identity(self) -> Identity:
+        """Return shape and dtype, and the file's size and time."""
+        return array_identity(self.shape, self.dtype, [file_facts(self._path)])
+
+    def open(self) -> Any:
+        """Return the stream, at the first row."""
+        stream = _open(self._path)
+        try:
             _read_header(stream, self.label)
-            yield from read_pieces(stream, self.label, self.shape, self.dtype, step)
-            try:
-                more = stream.read(1)
-            except (EOFError, OSError, zlib.error) as exc:  # gzip checks its CRC at the end
-                raise StoreFormatError(f"{self.label} is damaged or truncated: {exc}") from exc
-            if more:
-                raise StoreFormatError(f"{self.label} has more bytes than its header says; it is damaged")
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def skip(self, stream: Any, nbytes: int) -> None:
+        """Go on by some bytes: at once, where the file is not compressed."""
+        if self.can_jump:
+            stream.seek(nbytes, os.SEEK_CUR)
+        else:
+            super().skip(stream, nbytes)
+
+    def check_end(self, stream: Any) -> None:
+        """Raise where more follows, or gzip's checksum is another."""
+        if reading(self.label, lambda: len(stream.read(1))):
+            raise StoreFormatError(f"{self.label} has more bytes than its header says; it is damaged")
 
 
 def is_idx(path: str) -> bool:
@@ -52,10 +68,13 @@ def is_idx(path: str) -> bool:
     return len(start) == 4 and start[:2] == b"\0\0" and start[2] in _DTYPES and 0 < start[3] <= 8
 
 
-def _open(path: str) -> Any:
+def _is_zipped(path: str) -> bool:
     with open(path, "rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else open(path, "rb")
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _open(path: str) -> Any:
+    return gzip.open(path, "rb") if _is_zipped(path) else open(path, "rb")
 
 
 def _read_header(stream: Any, path: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import h5py
@@ -9,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.convert.ragged import RaggedSpec
-from oocload.convert.sources.base import RaggedSource
+from oocload.convert.sources.ahead import ReadAhead
+from oocload.convert.sources.base import FieldSource
+from oocload.convert.sources.identity import Identity, array_identity, store_facts
+from oocload.convert.sources.ragged import OFFSET_NBYTES
 from oocload.layout import FieldLayout
 from oocload.stores.base import Store
 
 _ROWS_READ = 256  # at a time: how long they are shows only then
-_OFFSET_NBYTES = 8
 
 
 def vlen_item_dtype(field: FieldLayout) -> np.dtype[Any] | None:
@@ -26,38 +29,72 @@ def vlen_item_dtype(field: FieldLayout) -> np.dtype[Any] | None:
     return found
 
 
-class VlenSource(RaggedSource):
+class VlenSource(FieldSource):
     """One such field."""
 
     def __init__(self, store: Store, field: FieldLayout, item_dtype: np.dtype[Any]) -> None:
         self.label = f"{store.address}, field {field.name!r}"
         self.n_rows = field.n_rows
-        self.spec = RaggedSpec((), item_dtype)
+        self._spec = RaggedSpec((), item_dtype)
         self._store = store
         self._field = field
-        self._first = 0
+
+    @property
+    def spec(self) -> RaggedSpec:
+        """What the rows are."""
+        return self._spec
+
+    @cached_property
+    def row_nbytes(self) -> int:
+        """Bytes of a row, by the first of them."""
+        rows = self.read(0, min(self.n_rows, _ROWS_READ))
+        return sum(row.nbytes for row in rows) // max(1, len(rows)) + OFFSET_NBYTES
+
+    def held_nbytes(self) -> int:
+        """Return the bytes of the rows that are read at a time, about, and of what h5py keeps of a chunk."""
+        return 2 * _ROWS_READ * self.row_nbytes + self._field.chunk_nbytes
+
+    def identity(self) -> Identity:
+        """Return shape and dtype, and size and time of the file."""
+        files = store_facts(self._store, self._field)
+        return array_identity(self._field.shape, self._spec.dtype, files, name=self._field.name, spec=str(self._spec))
+
+    def track(self, start: int, stop: int, piece_nbytes: int, ahead: ReadAhead) -> _VlenTrack:
+        """Return rows from ``start`` to ``stop`` on their way; h5py's lock leaves nothing to be read ahead."""
+        return _VlenTrack(self, start, stop, piece_nbytes)
+
+    def read(self, start: int, stop: int) -> list[NDArray[Any]]:
+        """Return rows."""
+        return [np.asarray(row, self._spec.dtype) for row in self._store.read_rows(self._field.name, start, stop)]
+
+    def close(self) -> None:
+        """Close the file; a later read opens it again."""
+        self._store.close()
+
+
+class _VlenTrack:
+    """Rows on their way: those that were read to know their length, and are not taken yet."""
+
+    def __init__(self, source: VlenSource, start: int, stop: int, piece_nbytes: int) -> None:
+        self._source, self._at, self._stop, self._piece_nbytes = source, start, stop, piece_nbytes
         self._known: list[NDArray[Any]] = []
-        self._read_more()
-        self.row_nbytes = sum(row.nbytes for row in self._known) // max(1, len(self._known)) + _OFFSET_NBYTES
 
-    def reach(self, start: int, stop: int, piece_nbytes: int) -> int:
-        """Return the row up to which rows come to no more than a piece; reads them."""
-        del self._known[: start - self._first]
-        self._first = start
-        total = 0
-        for number in range(start, stop):
-            if number == self._first + len(self._known):
-                self._read_more()
-            total += self._known[number - start].nbytes
-            if total > piece_nbytes:
-                return max(number, start + 1)
-        return stop
+    def available(self) -> int:
+        """Return how many rows come to no more than a piece."""
+        total = n_rows = 0
+        while self._at + n_rows < self._stop:
+            if n_rows == len(self._known):
+                first = self._at + n_rows
+                self._known += self._source.read(first, min(self._stop, first + _ROWS_READ))
+            total += self._known[n_rows].nbytes
+            if total > self._piece_nbytes:
+                return max(1, n_rows)
+            n_rows += 1
+        return n_rows
 
-    def rows(self, start: int, stop: int) -> list[NDArray[Any]]:
-        """Return rows that were read to know their length."""
-        return self._known[start - self._first : stop - self._first]
-
-    def _read_more(self) -> None:
-        start = self._first + len(self._known)
-        rows = self._store.read_rows(self._field.name, start, min(self.n_rows, start + _ROWS_READ))
-        self._known += [np.asarray(row, self.spec.dtype) for row in rows]
+    def take(self, n_rows: int) -> list[NDArray[Any]]:
+        """Return the next rows."""
+        rows = self._known[:n_rows]
+        del self._known[:n_rows]
+        self._at += n_rows
+        return rows
