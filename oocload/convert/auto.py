@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from oocload.chunks.codecs import decode
 from oocload.chunks.scratch import Scratch, aligned_empty
 from oocload.convert.encode import Encoding, TargetFormat, codecs_of, encoder_for
-from oocload.convert.encoders import Encoded
 from oocload.layout import Codec
 
 _CANDIDATES = {
@@ -160,6 +159,8 @@ def choose_codec(
 
     """
     names = _CANDIDATES["hdf5" if target_format == "hdf5" else "zarr"]
+    if not any(chunk.nbytes for chunk in chain.from_iterable(samples.values())):
+        names = names[:1]
     with ThreadPoolExecutor(threads, thread_name_prefix="oocload-auto") as pool:
         rate = disk_rate(folder, pool, threads)
         candidates = [_measure(target_format, Encoding(*name), samples, pool, threads) for name in names]
@@ -198,9 +199,6 @@ def disk_rate(folder: Path, pool: ThreadPoolExecutor, threads: int, nbytes: int 
 
 def _rates(one: Candidate) -> tuple[float, float]:
     return one.encode_rate, one.decode_rate
-
-
-_Chunk = tuple[NDArray[Any], Callable[[NDArray[Any]], Encoded]]
 
 
 def _measure(

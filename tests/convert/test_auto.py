@@ -85,6 +85,10 @@ def test_noise_is_not_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert choose_codec("hdf5", {"x": noise}, tmp_path, 2).encoding == Encoding("none", None)
 
 
+def test_rows_of_no_bytes(tmp_path: Path) -> None:
+    assert choose_codec("hdf5", {"x": np.zeros((1, 5, 0))}, tmp_path, 1).encoding == Encoding("none", None)
+
+
 def test_a_disk_that_nothing_keeps_up_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AUTO, "disk_rate", lambda *_: 1e18)
     choice = choose_codec("zarr3", {"x": smooth()}, tmp_path, 1)
