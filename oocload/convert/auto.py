@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from oocload.chunks.codecs import decode
 from oocload.chunks.scratch import Scratch, aligned_empty
+from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
 from oocload.convert.encode import Encoding, TargetFormat, codecs_of, encoder_for
 from oocload.layout import Codec
 
@@ -125,9 +125,10 @@ def pick(candidates: Sequence[Candidate], disk_rate: float) -> tuple[Candidate, 
 
 def choose_codec(
     target_format: TargetFormat,
-    samples: Mapping[str, Sequence[NDArray[Any]] | NDArray[Any]],
+    samples: Mapping[str, NDArray[Any]],
     folder: Path,
     threads: int,
+    heights: Mapping[str, int] | None = None,
 ) -> Choice:
     """Try the codecs of a format on this machine, and choose one.
 
@@ -141,11 +142,13 @@ def choose_codec(
     target_format
         Of the store to be.
     samples
-        Array → some of its chunks, whole and C-contiguous; see `sample_starts`.
+        Array → all or some of its rows, also of a memory-mapped file: four chunks of them are taken, spread over them.
     folder
         Where the store will be read: its disk is measured.
     threads
         That encode and decode.
+    heights
+        Array → rows of a chunk; None for chunks of the default size.
 
     Returns
     -------
@@ -159,13 +162,23 @@ def choose_codec(
 
     """
     names = _CANDIDATES["hdf5" if target_format == "hdf5" else "zarr"]
-    if not any(chunk.nbytes for chunk in chain.from_iterable(samples.values())):
+    chunks = [chunk for name, rows in samples.items() for chunk in sample_chunks(rows, (heights or {}).get(name))]
+    if not any(chunk.nbytes for chunk in chunks):
         names = names[:1]
     with ThreadPoolExecutor(threads, thread_name_prefix="oocload-auto") as pool:
         rate = disk_rate(folder, pool, threads)
-        candidates = [_measure(target_format, Encoding(*name), samples, pool, threads) for name in names]
+        candidates = [_measure(target_format, Encoding(*name), chunks, pool, threads) for name in names]
     taken, verdicts = pick(candidates, rate)
     return Choice(taken.encoding, rate, tuple(zip(candidates, verdicts, strict=True)))
+
+
+def sample_chunks(rows: NDArray[Any], height: int | None = None) -> list[NDArray[Any]]:
+    """Return chunks worth trying, spread over rows; of fewer rows than a chunk has, all of them."""
+    if not len(rows):
+        return []
+    if height is None:
+        height = max(1, DEFAULT_CHUNK_NBYTES // max(1, rows[:1].nbytes))
+    return [np.ascontiguousarray(rows[start : start + height]) for start in sample_starts(len(rows), height)]
 
 
 def sample_starts(n_rows: int, height: int, n_chunks: int = _N_CHUNKS) -> list[int]:
@@ -204,13 +217,12 @@ def _rates(one: Candidate) -> tuple[float, float]:
 def _measure(
     target_format: TargetFormat,
     encoding: Encoding,
-    samples: Mapping[str, Sequence[NDArray[Any]] | NDArray[Any]],
+    chunks: Sequence[NDArray[Any]],
     pool: ThreadPoolExecutor,
     threads: int,
 ) -> Candidate:
     if encoding.codec == "none":
         return Candidate(encoding, 1.0, float("inf"), float("inf"))
-    chunks = list(chain.from_iterable(samples.values()))
     nbytes = sum(chunk.nbytes for chunk in chunks)
     encoders = {(c.dtype, c.shape): encoder_for(target_format, encoding, c.dtype, c.shape) for c in chunks}
     began = time.perf_counter()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oocload.convert.auto import Candidate, choose_codec, disk_rate, pick, sample_starts
+from oocload.convert.auto import Candidate, choose_codec, disk_rate, pick, sample_chunks, sample_starts
 from oocload.convert.encode import Encoding, choose_encoding
 
 AUTO = importlib.import_module("oocload.convert.auto")  # as an attribute, `convert` is the function
@@ -63,14 +63,14 @@ def test_whatever_is_measured(found: list[Candidate], disk: float) -> None:
 
 
 def smooth() -> np.ndarray:
-    return np.sin(np.arange(4 * 5000) / 1000).round(2).astype("<f4").reshape(4, 1000, 5)
+    return np.sin(np.arange(4 * 5000) / 1000).round(2).astype("<f4").reshape(4000, 5)
 
 
 @pytest.mark.parametrize("target_format", ["hdf5", "zarr2", "zarr3"])
 def test_every_candidate_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target_format: Any) -> None:
     monkeypatch.setattr(AUTO, "disk_rate", lambda *_: 1e-3)  # with which everything keeps up
-    samples = {"x": smooth(), "y": [np.arange(100), np.arange(100)]}
-    choice = choose_codec(target_format, samples, tmp_path, 2)
+    samples = {"x": smooth(), "y": np.arange(4000)}
+    choice = choose_codec(target_format, samples, tmp_path, 2, heights={"x": 1000})
     assert choose_encoding(target_format, choice.encoding.codec, choice.encoding.level) == choice.encoding
     assert choice.encoding.codec != "none"
     assert len(choice.table) >= 5
@@ -81,12 +81,14 @@ def test_every_candidate_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_noise_is_not_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AUTO, "disk_rate", lambda *_: 1e-3)
-    noise = np.random.default_rng(0).integers(0, 256, (4, 100, 50), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (400, 50), np.uint8)
     assert choose_codec("hdf5", {"x": noise}, tmp_path, 2).encoding == Encoding("none", None)
 
 
 def test_rows_of_no_bytes(tmp_path: Path) -> None:
-    assert choose_codec("hdf5", {"x": np.zeros((1, 5, 0))}, tmp_path, 1).encoding == Encoding("none", None)
+    assert choose_codec("hdf5", {"x": np.zeros((5, 0)), "y": np.zeros(0)}, tmp_path, 1).encoding == Encoding(
+        "none", None
+    )
 
 
 def test_a_disk_that_nothing_keeps_up_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +124,15 @@ def test_samples_are_whole_chunks_spread_over_the_rows(n_rows: int, height: int)
     assert len(starts) == min(4, max(1, n_rows // height))
     assert starts == sorted(set(starts))
     assert all(start % height == 0 and start + min(height, n_rows) <= n_rows for start in starts)
+
+
+def test_chunks_are_taken_from_rows(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(80_000).reshape(8000, 10))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert [chunk[0, 0] for chunk in sample_chunks(mapped, 1000)] == [10_000, 30_000, 50_000, 70_000]
+    assert [chunk.shape for chunk in sample_chunks(mapped)] == [(6553, 10)]
+    assert [chunk.shape for chunk in sample_chunks(np.zeros(3))] == [(3,)]
+    assert sample_chunks(np.zeros((0, 3))) == []
 
 
 def test_samples_by_hand() -> None:
