@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -38,7 +39,7 @@ class Appender:
     def __init__(self, path: stores.Paths) -> None:
         self.path = _check_path(path)
         self._file, _, self._group = self.path.partition("::")
-        self._lock = _lock(self._file)
+        self._unlock = weakref.finalize(self, os.close, _lock(self._file))
         self._closed = False
         self._growth: Growth | None = None
         self._fields: dict[str, FieldLayout] | None = None
@@ -88,7 +89,7 @@ class Appender:
             return
         self._closed = True
         self._let_go()
-        os.close(self._lock)
+        self._unlock()
 
     def __enter__(self) -> Self:
         return self
@@ -108,8 +109,8 @@ class Appender:
         if self._closed:
             raise ClosedError("appender must be open, and it was closed; open the store again")
         if self._fields is None:
-            if is_unfinished(self._file) and not recover_store(self._file):
-                discard(self._file)  # the log of another file, or of an older state: the next one would be beside it
+            recover_store(self._file)
+            discard(self._file)
             with stores.open(self.path) as store:
                 self._growth = _growth_of(store, self._file, self._group)
                 self._fields = dict(store.fields)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from oocload.chunks.codecs import DecodeError, decode
+from oocload.chunks.scratch import Scratch, as_bytes
 from oocload.convert.crashsafe import CrashSafeFile
-from oocload.convert.encode import Encoding, encoder_for
-from oocload.convert.encoders import Encoded
 from oocload.convert.growth import Addition
-from oocload.errors import InvalidArgumentError
+from oocload.convert.own_chunks import Encoder, encode_ahead, hdf5_encoder, last_chunks
+from oocload.errors import ChunkError, InvalidArgumentError
 from oocload.layout import ChunkGrid, FieldLayout
 from oocload.stores.checksums import (
     PREFIX,
@@ -93,8 +92,9 @@ class Hdf5Growth:
             dataset = self._dataset(addition.layout.name)
             builder = self._checksums(addition.layout, dataset)
             dataset.resize(addition.n_rows, axis=0)
-            if _is_ours(addition.layout):
-                _write_chunks(dataset, addition, builder, session.raw)
+            encode = hdf5_encoder(addition.layout, filter_values(dataset))
+            if encode is not None:
+                _write_chunks(dataset, addition, encode, builder, session.raw)
             else:
                 dataset[addition.layout.n_rows :] = addition.rows
                 session.raw.check()
@@ -153,72 +153,41 @@ class Hdf5Growth:
         return known[array.name]
 
 
-def _is_ours(array: FieldLayout) -> bool:
-    """Whether chunks of an array are whole rows behind filters that our own encoders know."""
-    return array.read_path == "direct" and array.whole_rows and _encoding(array) is not None
-
-
-def _encoding(array: FieldLayout) -> Encoding | None:
-    codecs = [c for c in array.codecs if c.name != "shuffle"]
-    shuffles = len(codecs) < len(array.codecs)
-    if not codecs:
-        return None if shuffles else Encoding("none", None)
-    if len(codecs) > 1 or codecs[0].name not in ("deflate", "lzf") or array.codecs[-1] is not codecs[0]:
-        return None
-    wanted = array.codecs[0].item_bytes if shuffles else 1
-    if wanted != array.stored_dtype.itemsize:
-        return None
-    return Encoding("gzip", codecs[0].level) if codecs[0].name == "deflate" else Encoding("lzf", None)
-
-
 def _write_chunks(
-    dataset: h5py.Dataset, addition: Addition, builder: ChecksumBuilder | None, raw: CrashSafeFile
+    dataset: h5py.Dataset, addition: Addition, encode: Encoder, builder: ChecksumBuilder | None, raw: CrashSafeFile
 ) -> None:
     """Encode chunks on all cores, and write them in order."""
-    encoding = _encoding(addition.layout)
-    assert encoding is not None
-    height = addition.layout.chunk_rows
-    encode = encoder_for("hdf5", encoding, addition.layout.stored_dtype, (height, *addition.layout.row_shape))
-    for start, (data, skipped) in _encoded(_chunks(dataset, addition), encode):
-        dataset.id.write_direct_chunk((start, *(0 for _ in addition.layout.row_shape)), data, filter_mask=skipped)
+    array = addition.layout
+    old_rows = partial(_decoded, dataset, array)
+    for number, (data, skipped) in encode_ahead(last_chunks(addition, old_rows), encode):
+        corner = (number * array.chunk_rows, *(0 for _ in array.row_shape))
+        dataset.id.write_direct_chunk(corner, data, filter_mask=skipped)
         raw.check()
         if builder is not None:
-            builder.add(start // height, len(data), stored_crc32c(np.frombuffer(data, np.uint8), skipped))
+            builder.add(number, memoryview(data).nbytes, stored_crc32c(np.frombuffer(data, np.uint8), skipped))
 
 
-def _chunks(dataset: h5py.Dataset, addition: Addition) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield whole chunks, each with the row that it begins at: the last one that is there first, filled up."""
-    array, rows = addition.layout, addition.rows
-    height, n_rows = array.chunk_rows, array.n_rows
-    fill = np.frombuffer(array.fill, array.stored_dtype)[0] if array.fill else np.zeros((), array.stored_dtype)[()]
-    for start in range(n_rows // height * height, addition.n_rows, height):
-        first, last = max(start, n_rows) - n_rows, min(start + height, addition.n_rows) - n_rows
-        if last - first == height:
-            yield start, rows[first:last]
-            continue
-        chunk = np.full((height, *array.row_shape), fill, array.stored_dtype)
-        if start < n_rows:
-            chunk[: n_rows - start] = dataset[start:n_rows]
-        at = n_rows + first - start
-        chunk[at : at + last - first] = rows[first:last]
-        yield start, chunk
+def _decoded(dataset: h5py.Dataset, array: FieldLayout, start: int, stop: int) -> NDArray[Any]:
+    """Return rows from the begin of a chunk, decoded by our own code: HDF5 may not have the filter."""
+    rows = np.empty((array.chunk_rows, *array.row_shape), array.stored_dtype)
+    info = dataset.id.get_chunk_info_by_coord((start, *(0 for _ in array.row_shape)))
+    if info.byte_offset is None:  # never written
+        rows[...] = np.frombuffer(array.fill, array.stored_dtype)[0]
+        return rows[: stop - start]
+    skipped, stored = dataset.id.read_direct_chunk((start, *(0 for _ in array.row_shape)))
+    codecs = [codec for i, codec in enumerate(array.codecs) if not skipped >> i & 1]
+    try:
+        decode(np.frombuffer(stored, np.uint8), codecs, as_bytes(rows), Scratch())
+    except DecodeError as exc:
+        raise ChunkError(f"{dataset.name}, rows {start} to {stop}, which an append goes on with: {exc}") from exc
+    return rows[: stop - start]
 
 
-def _encoded(
-    chunks: Iterator[tuple[int, NDArray[Any]]], encode: Callable[[NDArray[Any]], Encoded]
-) -> Iterator[tuple[int, Encoded]]:
-    """Yield encoded chunks in order, a few ahead of who takes them."""
-    n_threads = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="oocload-append") as pool:
-        pending: deque[tuple[int, Any]] = deque()
-        for start, chunk in chunks:
-            pending.append((start, pool.submit(encode, chunk)))
-            if len(pending) > 2 * n_threads:
-                start, future = pending.popleft()
-                yield start, future.result()
-        while pending:
-            start, future = pending.popleft()
-            yield start, future.result()
+def filter_values(dataset: h5py.Dataset) -> tuple[int, ...]:
+    """Return what the last filter of a dataset keeps of itself."""
+    plist = dataset.id.get_create_plist()
+    n_filters = plist.get_nfilters()
+    return tuple(plist.get_filter(n_filters - 1)[2]) if n_filters else ()
 
 
 def _add_stored(dataset: h5py.Dataset, addition: Addition, builder: ChecksumBuilder) -> None:

@@ -9,25 +9,31 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.core.array import AsyncArray
 from zarr.storage import MemoryStore, StorePath
 
+from oocload.convert.encoders import Encoded
 from oocload.convert.growth import Addition
+from oocload.convert.own_chunks import encode_ahead, last_chunks, zarr_encoder
 from oocload.convert.zarr_documents import Documents
 from oocload.errors import InvalidArgumentError
-from oocload.layout import ChunkGrid, FieldLayout
+from oocload.layout import ByteRange, ChunkGrid, FieldLayout
 from oocload.stores.checksums import ChecksumBuilder, encode_segment, read_checksums, segment_name, stored_crc32c
 from oocload.stores.moves import LIST, Move, apply_moves, write_moves
 from oocload.stores.recovery import redo_of
 from oocload.stores.zarr import ZarrStore
 from oocload.stores.zarr_chunks import DirectoryObjects
+from oocload.stores.zarr_fields import config_of
 
+_ABSENT = 2**64 - 1
 _BLOCK_NBYTES = 64 * 2**20  # of rows given to zarr-python at a time
 
 
@@ -99,7 +105,7 @@ class ZarrGrowth:
         folder = self._work / name
         folder.mkdir()
         moves = []
-        for key, content in self._encoded(addition):
+        for key, content in self._contents(addition):
             file = folder / key
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
@@ -116,7 +122,44 @@ class ZarrGrowth:
             moves.append(Move(f"{name}/{segment_name(number)}", os.path.join(path, segment_name(number))))
         return moves
 
-    def _encoded(self, addition: Addition) -> Iterator[tuple[str, Any]]:
+    def _contents(self, addition: Addition) -> Iterator[tuple[str, Any]]:
+        """Yield the names and contents of files, from the last one that is there on."""
+        array = addition.layout
+        metadata: Any = self._opened().member(array.name).array
+        encode = zarr_encoder(array, metadata.metadata)
+        if encode is None or (array.shards is not None and not has_usual_index(metadata.metadata)):
+            yield from self._encoded_by_zarr(addition)
+            return
+
+        def old_rows(start: int, stop: int) -> NDArray[Any]:
+            return self._opened().read_rows(array.name, start, stop)
+
+        def key(number: int) -> str:
+            return str(metadata.metadata.encode_chunk_key((number, *(0 for _ in array.row_shape))))
+
+        chunks = encode_ahead(last_chunks(addition, old_rows), encode)
+        if array.shards is None:
+            for number, encoded in chunks:
+                yield key(number), encoded.data
+            return
+        per_shard = array.shards[0] // array.chunk_rows
+        for shard, pieces in groupby(self._from_shard_begin(array, chunks, per_shard), lambda c: c[0] // per_shard):
+            yield key(shard), shard_of(per_shard, {number % per_shard: data for number, data in pieces})
+
+    def _from_shard_begin(
+        self, array: FieldLayout, chunks: Iterator[tuple[int, Encoded]], per_shard: int
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield chunks, and before them, as they are stored, those that share a shard with the first."""
+        first = array.n_rows // array.chunk_rows
+        locations = self._opened().locate(array.name)
+        for number in range(first // per_shard * per_shard, first):
+            place = locations.find(number)
+            if place is not None:
+                yield number, _stored(place)
+        for number, encoded in chunks:
+            yield number, encoded.data
+
+    def _encoded_by_zarr(self, addition: Addition) -> Iterator[tuple[str, Any]]:
         """Yield the names and contents of chunks or shards, which zarr-python writes to an array in memory."""
         array, n_rows = addition.layout, addition.layout.n_rows
         member = self._opened().member(array.name)
@@ -147,8 +190,7 @@ class ZarrGrowth:
             for chunk, _ in grid.band(band):
                 place = locations.find(chunk)
                 if place is not None:
-                    with open(place.path, "rb", buffering=0) as file:
-                        stored = os.pread(file.fileno(), place.nbytes, place.offset)
+                    stored = _stored(place)
                     builder.add(chunk, len(stored), stored_crc32c(stored))
 
     def _write_documents(self, documents: Documents) -> list[Move]:
@@ -159,3 +201,28 @@ class ZarrGrowth:
             target = os.path.relpath(path, self._root)
             moves.append(Move(source, target, google_crc32c.value(before), google_crc32c.value(after)))
         return moves
+
+
+def has_usual_index(metadata: Any) -> bool:
+    """Whether the index of shards is where, and encoded as, almost all are: at the end, with a CRC-32C."""
+    config = config_of(metadata.to_dict()["codecs"][0])["configuration"]
+    names = [config_of(codec) for codec in config["index_codecs"]]
+    is_little = not str(names[0].get("configuration", {}).get("endian")).endswith("big")
+    is_checked = [name["name"] for name in names] == ["bytes", "crc32c"]
+    return is_little and is_checked and str(config["index_location"]).endswith("end")
+
+
+def shard_of(n_chunks: int, chunks: Mapping[int, Any]) -> bytes:
+    """Return a shard: its chunks one after the other, then the index (Zarr v3, codec "sharding_indexed", 1.0)."""
+    index = np.full((n_chunks, 2), _ABSENT, "<u8")
+    end = 0
+    for number, data in chunks.items():
+        index[number] = end, memoryview(data).nbytes
+        end += memoryview(data).nbytes
+    table = index.tobytes()
+    return b"".join([*chunks.values(), table, google_crc32c.value(table).to_bytes(4, "little")])
+
+
+def _stored(place: ByteRange) -> bytes:
+    with open(place.path, "rb", buffering=0) as file:
+        return os.pread(file.fileno(), place.nbytes, place.offset)

@@ -58,19 +58,20 @@ def recover_store(path: str | os.PathLike[str]) -> bool:
     log = redo_of(path)
     if os.path.isdir(path):
         return recover_moves(Path(os.path.realpath(path)), log)
-    if recover(os.fspath(path), os.fspath(log)) is None:
+    if recover(path, log) is None:
         return False
     log.unlink(missing_ok=True)
     return True
 
 
 def discard(path: str | os.PathLike[str]) -> None:
-    """Remove a log that is not of this store, or of no state that it can be in."""
+    """Remove what is left of an append that did not come to its step, and a log that is not of this store."""
     log = redo_of(path)
     if os.path.isdir(path):
         shutil.rmtree(log, ignore_errors=True)
     else:
         log.unlink(missing_ok=True)
+        log.with_name(f"{log.name}.new").unlink(missing_ok=True)
 
 
 def finish_append(path: str) -> None:

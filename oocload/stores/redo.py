@@ -37,7 +37,7 @@ class _Log(NamedTuple):
     pages: list[Page]
 
 
-def write_redo(log_path: str, end: int, pages: Iterable[Page], note: bytes = b"") -> None:
+def write_redo(log_path: str | os.PathLike[str], end: int, pages: Iterable[Page], note: bytes = b"") -> None:
     """Write a log; it is there from the rename at the end on, and before that the one that it replaces.
 
     Parameters
@@ -62,7 +62,7 @@ def write_redo(log_path: str, end: int, pages: Iterable[Page], note: bytes = b""
         blocks += [_PAGE.pack(page.offset, len(page.data), page.before), page.data]
     blocks.insert(0, _HEADER.pack(_MAGIC, _VERSION, len(blocks) // 2, end, len(note)))
     content = b"".join(blocks)
-    temporary = f"{log_path}.new"
+    temporary = f"{os.fspath(log_path)}.new"
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -74,7 +74,7 @@ def write_redo(log_path: str, end: int, pages: Iterable[Page], note: bytes = b""
         raise
 
 
-def recover(path: str, log_path: str) -> bytes | None:
+def recover(path: str | os.PathLike[str], log_path: str | os.PathLike[str]) -> bytes | None:
     """Bring a file to the state that its log describes.
 
     Returns
@@ -120,7 +120,7 @@ def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None
         view, offset = view[n_written:], offset + n_written
 
 
-def _read(log_path: str) -> _Log | None:
+def _read(log_path: str | os.PathLike[str]) -> _Log | None:
     """Return a log, or None where it is not whole."""
     try:
         with open(log_path, "rb") as file:

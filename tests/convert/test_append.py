@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
@@ -118,7 +119,7 @@ STORES: dict[str, Callable[[Path, int], Path]] = {
 
 
 @pytest.mark.parametrize("kind", STORES)
-@settings(max_examples=10)
+@settings(max_examples=7)
 @given(n_rows=st.integers(1, 50), sizes=st.lists(st.integers(0, 45), max_size=4), reopen=st.booleans())
 def test_appends_of_any_size(
     tmp_path_factory: pytest.TempPathFactory, kind: str, n_rows: int, sizes: list[int], reopen: bool
@@ -516,6 +517,65 @@ def test_open_elsewhere(tmp_path: Path, kind: str) -> None:
     with oocload.open(path, mode="a") as appender:
         appender.append(**numbered(50, 60))
     check(path, 60)
+
+
+@pytest.mark.parametrize("kind", ["hdf5 gzip", "zarr"])
+def test_reading_between_appends(tmp_path: Path, kind: str) -> None:
+    path = STORES[kind](tmp_path, 50)
+    with oocload.open(path, mode="a") as appender:
+        for n in (60, 70):
+            appender.append(**numbered(n - 10, n))
+            with oocload.open(path) as store:
+                assert store.fields["x"].n_rows == n
+                np.testing.assert_array_equal(store.read_rows("x", 0, n), numbered(0, n)["x"])
+
+
+@pytest.mark.parametrize("name", [".store.h5.redo.new", ".store.zarr.redo/3/c/0"])
+def test_what_a_killed_append_left_goes(tmp_path: Path, name: str) -> None:
+    path = hdf5(tmp_path, 50) if "h5" in name else zarr_store(tmp_path, 50)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"half")
+    oocload.open(path).close()
+    assert (tmp_path / name).exists()
+    oocload.open(path, mode="a").close()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_that_were_never_written(tmp_path: Path) -> None:
+    path = hdf5(tmp_path, 3, {"fillvalue": 7, "compression": "gzip"})
+    with h5py.File(path, "r+") as file:
+        file["x"].resize(53, axis=0)
+        file["y"].resize(53, axis=0)
+    with oocload.open(path, mode="a") as appender:
+        appender.append(**numbered(53, 60))
+    got = read(path)
+    assert (got["x"][5:53] == 7).all()
+    assert (got["y"][3:53] == 0).all()
+    np.testing.assert_array_equal(got["x"][53:], numbered(53, 60)["x"])
+
+
+@pytest.mark.parametrize("kind", ["zarr", "zarr sharded", "zarr v2"])
+def test_rows_that_were_cut_off(tmp_path: Path, kind: str) -> None:
+    path = STORES[kind](tmp_path, 50)
+    group = zarr.open_group(path)
+    for name in ("x", "y"):
+        array: Any = group[name]
+        array.resize((33, *array.shape[1:]))
+        array[...] = np.zeros_like(array[...])
+    with oocload.open(path, mode="a") as appender:
+        appender.append(**{name: np.zeros_like(rows) for name, rows in numbered(0, 17).items()})
+    assert all(rows.shape[0] == 50 and not rows.any() for rows in read(path).values())
+
+
+@pytest.mark.parametrize("kind", ["hdf5 gzip", "zarr"])
+def test_one_that_nobody_closed(tmp_path: Path, kind: str) -> None:
+    path = STORES[kind](tmp_path, 50)
+    for n in (60, 70):
+        appender = oocload.open(path, mode="a")
+        appender.append(**numbered(n - 10, n))
+        del appender
+        gc.collect()
+    check(path, 70)
 
 
 def test_closed(tmp_path: Path) -> None:
