@@ -20,6 +20,7 @@ from oocload.chunks.scratch import Bytes, as_bytes
 from oocload.convert.encoders import Encoded, Gzip, Shuffle, blosc, blosc_shuffle, lzf, zstd
 from oocload.convert.shuffle import bitshuffle_lz4
 from oocload.errors import InvalidArgumentError
+from oocload.layout import Codec
 
 TargetFormat = Literal["hdf5", "zarr2", "zarr3"]
 
@@ -145,6 +146,20 @@ def _bytes_encoder(target_format: TargetFormat, encoding: Encoding, item_bytes: 
 def _shuffles(encoding: Encoding, item_bytes: int) -> bool:
     """Whether HDF5's byte shuffle goes before the codec."""
     return encoding.codec in _SHUFFLED and item_bytes > 1
+
+
+def codecs_of(target_format: TargetFormat, encoding: Encoding, dtype: np.dtype[Any]) -> tuple[Codec, ...]:
+    """Return the steps of an encoding as the store's layout will name them, in the order in which they are applied."""
+    item_bytes = dtype.itemsize
+    if encoding.codec == "none":
+        return ()
+    if target_format != "hdf5":
+        return (Codec(encoding.codec, encoding.level),)
+    name = {"gzip": "deflate", "lz4": "lz4h5"}.get(encoding.codec, encoding.codec)
+    if name == "bitshuffle":
+        return (Codec(name, item_bytes=item_bytes, variant="lz4"),)
+    compressor = Codec(name, encoding.level if name == "deflate" else None)
+    return (Codec("shuffle", item_bytes=item_bytes), compressor) if _shuffles(encoding, item_bytes) else (compressor,)
 
 
 def hdf5_filters(encoding: Encoding, dtype: np.dtype[Any], chunk_shape: tuple[int, ...]) -> dict[str, Any]:

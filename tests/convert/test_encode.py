@@ -20,9 +20,10 @@ import oocload
 from oocload.chunks.read import open_reader
 from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Places
-from oocload.convert.encode import Encoding, choose_encoding, encoder_for, hdf5_filters, zarr_codecs
+from oocload.convert.encode import Encoding, choose_encoding, codecs_of, encoder_for, hdf5_filters, zarr_codecs
 from oocload.convert.shuffle import bitshuffle_lz4, byte_shuffle
 from oocload.errors import InvalidArgumentError
+from oocload.layout import Codec
 from oocload.stores.base import direct_path_enabled
 
 HEIGHT, WIDTH = 37, 5  # 185 items: not a multiple of eight
@@ -64,11 +65,12 @@ def same(got: Any, want: np.ndarray) -> None:
     assert got.astype(want.dtype).tobytes() == want.tobytes()
 
 
-def read_by_oocload(path: Path) -> np.ndarray:
+def read_by_oocload(path: Path, codecs: tuple[Codec, ...]) -> np.ndarray:
     with oocload.open(path) as store:
         field = store.fields["x"]
         if direct_path_enabled():
             assert field.read_path == "direct", field.reason
+        assert field.codecs == codecs
         got = np.empty(field.shape, field.dtype)
         reader = open_reader(store, field)
         reader.read([(0, field.n_rows)], Places(got, first=0), Scratch())
@@ -93,10 +95,11 @@ def write_hdf5(path: Path, encoding: Encoding, dtype: np.dtype[Any], chunks: lis
 def test_hdf5(tmp_path: Path, codec: str, name: str) -> None:
     dtype = DTYPES[name]
     chunks = [rows(dtype, content) for content in ("random", "zeros", "sorted", "random")]
-    write_hdf5(tmp_path / "x.h5", choose_encoding("hdf5", codec, None), dtype, chunks)
+    encoding = choose_encoding("hdf5", codec, None)
+    write_hdf5(tmp_path / "x.h5", encoding, dtype, chunks)
     with h5py.File(tmp_path / "x.h5") as file:
         same(file["x"][()], np.concatenate(chunks))
-    same(read_by_oocload(tmp_path / "x.h5"), np.concatenate(chunks))
+    same(read_by_oocload(tmp_path / "x.h5", codecs_of("hdf5", encoding, dtype)), np.concatenate(chunks))
 
 
 @pytest.mark.parametrize("name", DTYPES)
@@ -122,7 +125,7 @@ def test_zarr(tmp_path: Path, zarr_format: int, codec: str, name: str) -> None:
         assert not skipped
         file.write_bytes(data)
     same(zarr.open_group(tmp_path / "x.zarr", mode="r")["x"][:], np.concatenate(chunks))
-    same(read_by_oocload(tmp_path / "x.zarr"), np.concatenate(chunks))
+    same(read_by_oocload(tmp_path / "x.zarr", codecs_of("zarr3", encoding, dtype)), np.concatenate(chunks))
 
 
 @pytest.fixture(scope="module")
