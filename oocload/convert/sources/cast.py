@@ -41,7 +41,7 @@ class Cast:
     """
 
     def __init__(self, source: RowSource, dtypes: Mapping[str, DTypeLike] | DTypeLike) -> None:
-        self._source = source
+        self.source = source
         if isinstance(dtypes, Mapping):
             self._one, self._each = None, {name: _number(dtype) for name, dtype in dtypes.items()}
         else:
@@ -52,42 +52,42 @@ class Cast:
     @property
     def owned(self) -> bool:
         """Whether arrays of batches are never changed afterwards."""
-        return self._source.owned
+        return self.source.owned
 
     @property
     def can_jump(self) -> bool:
         """Whether to begin at a row costs no reading of those before it."""
-        return self._source.can_jump
+        return self.source.can_jump
 
     @property
     def identity_is_proof(self) -> bool:
         """Whether another identity means that rows have changed."""
-        return self._source.identity_is_proof
+        return self.source.identity_is_proof
 
     @property
     def least_piece_nbytes(self) -> int:
         """The smallest piece that can be read."""
-        return self._source.least_piece_nbytes
+        return self.source.least_piece_nbytes
 
     @property
     def wanted_piece_nbytes(self) -> int:
         """The smallest piece with which no chunk is decoded twice."""
-        return self._source.wanted_piece_nbytes
+        return self.source.wanted_piece_nbytes
 
     @property
     def least_piece_reason(self) -> str:
         """Which field asks for it, and what can be done."""
-        return self._source.least_piece_reason
+        return self.source.least_piece_reason
 
     def held_nbytes(self, piece_nbytes: int, n_ahead: int = 0, n_threads: int | None = None) -> int:
         """Return the bytes that reading takes, with a piece that is cast and what checking it takes."""
-        return self._source.held_nbytes(piece_nbytes, n_ahead, n_threads) + (
+        return self.source.held_nbytes(piece_nbytes, n_ahead, n_threads) + (
             self._growth() * piece_nbytes + 8 * _CAST_NBYTES
         )
 
     def identity(self) -> Identity | None:
         """Return that of the source, and the dtypes."""
-        found = self._source.identity()
+        found = self.source.identity()
         each = {name: dtype.str for name, dtype in self._each.items()}
         return None if found is None else {**found, "cast": each or (self._one.str if self._one else "")}
 
@@ -107,8 +107,8 @@ class Cast:
             If a value does not survive; names the field, the rows and the value.
 
         """
-        at, specs = start, self._source.specs
-        for batch in self._source.batches(piece_nbytes, start, stop, n_ahead, n_threads):
+        at, specs = start, self.source.specs
+        for batch in self.source.batches(piece_nbytes, start, stop, n_ahead, n_threads):
             if specs is None:
                 specs = {name: spec_of(name, rows) for name, rows in batch.items()}
                 self._cast_specs(specs)
@@ -156,7 +156,7 @@ class Cast:
     def _growth(self) -> int:
         """Return how many bytes a byte becomes, at most, in a field that is cast."""
         growth = 1
-        for name, spec in (self._source.specs or {}).items():
+        for name, spec in (self.source.specs or {}).items():
             if (dtype := self._dtype_of(name)) is not None:
                 growth = max(growth, -(-dtype.itemsize // spec.dtype.itemsize))
         return growth

@@ -18,7 +18,7 @@ def object_identity(array: Any) -> Identity | None:
     """Return shape and dtype of such an array, and size and time of its files; None for anything else."""
     if isinstance(array, h5py.Dataset):
         return _of_dataset(array)
-    if isinstance(array, zarr.Array) and isinstance(array.store, LocalStore):
+    if reads_a_folder(array):
         folder = Path(array.store.root, array.path)
         return array_identity(array.shape, np.dtype(array.dtype), [directory_facts(os.fspath(folder))], name=array.path)
     return None
@@ -26,9 +26,29 @@ def object_identity(array: Any) -> Identity | None:
 
 def _of_dataset(dataset: h5py.Dataset) -> Identity | None:
     """Return the identity of a dataset whose rows all lie in a file that is open for reading alone."""
-    file = dataset.file
-    if file.mode != "r" or file.driver != "sec2" or dataset.is_virtual or dataset.external:
+    if not _reads_a_file(dataset):
         return None
-    status = os.fstat(file.id.get_vfd_handle())
+    status = os.fstat(dataset.file.id.get_vfd_handle())
     files = [[status.st_size, status.st_mtime_ns]]
     return array_identity(dataset.shape, dataset.dtype, files, name=str(dataset.name).strip("/"))
+
+
+def reads_a_folder(array: Any) -> bool:
+    """Whether an array is one of zarr in a folder of this machine's file system."""
+    return isinstance(array, zarr.Array) and isinstance(array.store, LocalStore)
+
+
+def _reads_a_file(dataset: h5py.Dataset) -> bool:
+    file = dataset.file
+    return file.mode == "r" and file.driver == "sec2" and not (dataset.is_virtual or dataset.external)
+
+
+def file_of(dataset: h5py.Dataset) -> str | None:
+    """Return ``path::name`` of a dataset, where that is surely what it reads; else None."""
+    if not _reads_a_file(dataset):
+        return None
+    path = os.path.abspath(dataset.file.filename)
+    opened = os.fstat(dataset.file.id.get_vfd_handle())
+    if not os.path.exists(path) or not os.path.samestat(opened, os.stat(path)):
+        return None
+    return f"{path}::{str(dataset.name).strip('/')}"

@@ -47,17 +47,9 @@ def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
         If it is none of these, is not there, or is damaged.
 
     """
-    if isinstance(source, str | os.PathLike | Store) or _is_paths(source):
-        return SideBySide(_arrays_of(source, fields))
-    if fields is not None:
-        raise InvalidArgumentError("fields must be left out unless the source is one file; choose when you pass it")
-    if isinstance(source, Mapping):
-        return SideBySide(_each_field(source))
-    if _is_field(source):
-        return SideBySide(_each_field({"x": source}))
-    if isinstance(source, tuple) and 0 < len(source) <= 3 and all(map(_is_field, source)):
-        names = ("x", "y", "sample_weight")
-        return SideBySide(_each_field(dict(zip(names, source, strict=False))))
+    found = fields_of(source, fields)
+    if found is not None:
+        return SideBySide(found)
     if isinstance(source, Iterable):
         return BatchSource(source)
     raise InvalidArgumentError(
@@ -65,7 +57,29 @@ def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
     )
 
 
-def _is_paths(source: Any) -> bool:
+def fields_of(source: Any, fields: Sequence[str] | None) -> dict[str, FieldSource] | None:
+    """Return the fields of a source, as of `resolve`; None where it is none of those that have fields."""
+    if isinstance(source, str | os.PathLike | Store) or is_paths(source):
+        return _arrays_of(source, fields)
+    if fields is not None:
+        raise InvalidArgumentError("fields must be left out unless the source is one file; choose when you pass it")
+    named = named_values(source)
+    return None if named is None else _each_field(named)
+
+
+def named_values(source: Any) -> Mapping[str, Any] | None:
+    """Return field → value of a mapping, an array or a tuple of arrays; None for anything else."""
+    if isinstance(source, Mapping):
+        return source
+    if _is_field(source):
+        return {"x": source}
+    if isinstance(source, tuple) and 0 < len(source) <= 3 and all(map(_is_field, source)):
+        return dict(zip(("x", "y", "sample_weight"), source, strict=False))
+    return None
+
+
+def is_paths(source: Any) -> bool:
+    """Whether a source is a list of paths."""
     return isinstance(source, list | tuple) and bool(source) and all(isinstance(p, str | os.PathLike) for p in source)
 
 

@@ -24,6 +24,11 @@ class SideBySide:
         y        |-----------------|-----------
         batches  |------|------|---|--|------|
 
+    Attributes
+    ----------
+    fields
+        Name → field.
+
     Raises
     ------
     InvalidArgumentError
@@ -34,7 +39,7 @@ class SideBySide:
     def __init__(self, sources: Mapping[str, FieldSource]) -> None:
         if not sources:
             raise InvalidArgumentError("source must have at least one field, got none")
-        self._sources = dict(sources)
+        self.fields = dict(sources)
         for name, source in sources.items():
             if isinstance(source, ArraySource):
                 _check_array(name, source)
@@ -49,44 +54,44 @@ class SideBySide:
     @property
     def owned(self) -> bool:
         """Whether arrays of batches are never changed afterwards."""
-        return all(s.owned for s in self._sources.values())
+        return all(s.owned for s in self.fields.values())
 
     @property
     def can_jump(self) -> bool:
         """Whether to begin at a row costs no reading of those before it."""
-        return all(s.can_jump for s in self._sources.values())
+        return all(s.can_jump for s in self.fields.values())
 
     @property
     def identity_is_proof(self) -> bool:
         """Whether another identity means that rows have changed."""
-        return all(s.identity_is_proof for s in self._sources.values())
+        return all(s.identity_is_proof for s in self.fields.values())
 
     @property
     def least_piece_nbytes(self) -> int:
         """The smallest piece that can be read."""
-        return sum(s.least_nbytes for s in self._sources.values())
+        return sum(s.least_nbytes for s in self.fields.values())
 
     @property
     def least_piece_reason(self) -> str:
         """Which field asks for the most of it, and what can be done."""
-        name, source = max(self._sources.items(), key=lambda item: item[1].least_nbytes)
+        name, source = max(self.fields.items(), key=lambda item: item[1].least_nbytes)
         return f"field {name!r} ({source.label}) has pieces of {format_bytes(source.least_nbytes)}; {source.advice}"
 
     @property
     def wanted_piece_nbytes(self) -> int:
         """The smallest piece with which no chunk is decoded twice."""
-        return sum(s.wanted_nbytes for s in self._sources.values())
+        return sum(s.wanted_nbytes for s in self.fields.values())
 
     def held_nbytes(self, piece_nbytes: int, n_ahead: int = 0, n_threads: int | None = None) -> int:
         """Return the bytes that reading takes: pieces, scratch of every thread, and indexes of chunks."""
-        scratch = max(s.scratch_nbytes for s in self._sources.values())
+        scratch = max(s.scratch_nbytes for s in self.fields.values())
         pieces = (n_ahead + 1) * max(piece_nbytes, self.least_piece_nbytes)
         n_readers = threads_for(n_ahead, n_threads) + (1 if n_ahead else 0)  # the caller may read, too
-        return pieces + n_readers * scratch + sum(s.held_nbytes() for s in self._sources.values())
+        return pieces + n_readers * scratch + sum(s.held_nbytes() for s in self.fields.values())
 
     def identity(self) -> Identity | None:
         """Return what tells these fields from others; None where of one only its rows can."""
-        found = {name: s.identity() for name, s in self._sources.items()}
+        found = {name: s.identity() for name, s in self.fields.items()}
         if any(identity is None for identity in found.values()):
             return None
         return {"n_rows": self._n_rows, "fields": found}
@@ -101,15 +106,15 @@ class SideBySide:
     ) -> Iterator[Mapping[str, Any]]:
         """Yield rows of all fields, at most about ``piece_nbytes`` at a time."""
         stop = self._n_rows if stop is None else min(stop, self._n_rows)
-        rates = [s.row_nbytes for s in self._sources.values()]
-        each = shares(piece_nbytes, rates, [s.least_nbytes for s in self._sources.values()])
+        rates = [s.row_nbytes for s in self.fields.values()]
+        each = shares(piece_nbytes, rates, [s.least_nbytes for s in self.fields.values()])
         with ExitStack() as opened:
-            for source in self._sources.values():
+            for source in self.fields.values():
                 opened.callback(source.close)
             ahead = opened.enter_context(ReadAhead(n_ahead, n_threads))
             tracks = {
                 name: source.track(start, stop, share, ahead)
-                for (name, source), share in zip(self._sources.items(), each, strict=True)
+                for (name, source), share in zip(self.fields.items(), each, strict=True)
             }
             while start < stop:
                 n_rows = min(track.available() for track in tracks.values())

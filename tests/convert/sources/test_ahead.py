@@ -137,6 +137,7 @@ class TestStores:
         batches.close()
         assert not our_threads()
 
+    @pytest.mark.direct
     def test_a_damaged_chunk(self, tmp_path: Path) -> None:
         path, expected = hdf5(tmp_path)
         with h5py.File(path) as file:
