@@ -22,6 +22,7 @@ MODULES = [
     "oocload.convert.convert",
     "oocload.convert.writer",
     "oocload.statistics.stats",
+    "oocload.verify.verify",
 ]
 
 

@@ -106,6 +106,21 @@ def test_footprint_benchmark_under_a_limit(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_convert_benchmark(tmp_path: Path) -> None:
+    shown = run("benchmarks/convert.py", "--quick", "--json", tmp_path / "c.json", "--dir", tmp_path)
+    results = json.loads((tmp_path / "c.json").read_text())["results"]
+    speed = results["speed"]["images"]
+    assert list(speed["npy to HDF5 gzip"]["gb_per_s"]) == ["oocload", "h5py"]
+    assert {"zarr, chunk by chunk", "zarr, whole"} <= set(speed["npy to Zarr zstd"]["times_of_oocload"])
+    assert all(list(speed[f"proof, {kind}"]["times_of_without"]) == ["with"] for kind in ("HDF5 gzip", "Zarr zstd"))
+    sizes = speed["npy to HDF5 gzip"]["stored_nbytes"]
+    assert sizes["oocload"] <= 1.01 * sizes["h5py"]
+    assert {r["target"] for r in results["memory"]} == {"out.h5", "out.zarr"}
+    assert all(r["rows"] == 256 for r in results["memory"])
+    assert shown.count("\n| npy, out.h5 | ") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["c.json"]
+
+
 def test_soak_benchmark(tmp_path: Path) -> None:
     run("benchmarks/soak.py", "--quick", "--json", tmp_path / "s.json", "--dir", tmp_path)
     result = json.loads((tmp_path / "s.json").read_text())

@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -46,8 +46,6 @@ class Store(ABC):
         Field name → `FieldLayout`, sorted by name.
     members
         Name → layout of the arrays that a ragged or sparse field is made of; they are no fields of their own.
-    trouble
-        Why the format's own library cannot list the store, where no one array is to blame; else empty.
 
     """
 
@@ -55,7 +53,6 @@ class Store(ABC):
     format: str
     fields: Mapping[str, FieldLayout]
     members: Mapping[str, FieldLayout] = MappingProxyType({})
-    trouble: str = ""
     _lock: Any  # an RLock; reading through a library and opening are done under it
 
     def renew_locks(self) -> None:
@@ -106,6 +103,14 @@ class Store(ABC):
     def notes(self, name: str, prefix: str) -> dict[str, bytes]:
         """Return what was put beside an array under names that begin so: its checksums (`stores.checksums`)."""
         return {}
+
+    def trouble(self) -> str:
+        """Return why the format's own library cannot list the store, where no one array is to blame; else empty."""
+        return ""
+
+    def not_found(self, name: str, locations: ChunkLocations) -> Iterator[int]:
+        """Yield chunks of an array that lie where `locate` says, and that the format's own library does not find."""
+        return iter(())
 
     def root_attribute(self, name: str) -> tuple[str, str] | None:
         """Return an attribute of the root of the whole store, and the path of these fields' group below that root."""

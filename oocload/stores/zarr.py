@@ -55,6 +55,7 @@ class ZarrStore(Store):
         renew_in_child(self)
         self._pid = os.getpid()
         self._is_directory = Path(self._path).is_dir()
+        self._trouble = ""
         found, groups = self._list()
         self._members: dict[str, Member] | None = found
         versions = sorted({str(m.array.metadata.zarr_format) for m in found.values() if m.array is not None})
@@ -120,6 +121,10 @@ class ZarrStore(Store):
         with zipfile.ZipFile(self._path) as archive:
             return {n[len(begin) - len(prefix) :]: archive.read(n) for n in archive.namelist() if n.startswith(begin)}
 
+    def trouble(self) -> str:
+        """Return why zarr cannot list the members of the group, though it opens each array; else empty."""
+        return self._trouble
+
     def root_attribute(self, name: str) -> tuple[str, str] | None:
         """Return an attribute of the root, which may lie above the directory that was opened, and the path from it."""
         if not self._is_directory:
@@ -178,7 +183,7 @@ class ZarrStore(Store):
             found, groups = members_one_by_one(self._path, self._group) if self._is_directory else ({}, {})
             if any(m.array is not None for m in found.values()):
                 if all(m.array is not None and m.dtype is None for m in found.values()):
-                    self.trouble = f"zarr cannot list it: {one_line(exc)}"
+                    self._trouble = f"zarr cannot list it: {one_line(exc)}"
                 return found, groups
             problem = exc if isinstance(exc, StoreFormatError) else f"zarr cannot read its metadata: {one_line(exc)}"
             raise StoreFormatError(f"{self.address} must be a Zarr store: {problem}") from exc

@@ -75,8 +75,8 @@ def find_arrays(store: Store, fields: Sequence[str] | None) -> Found:
         if chosen(name):
             found.bad.append(_whole(store, name, "the array is missing, and had checksums"))
     found.bad.extend(_whole(store, name, why) for name, why in _lost_groups(store, said.ragged) if chosen(name))
-    if checked and store.trouble:
-        found.bad.append(_whole(store, "", store.trouble))
+    if checked and (trouble := store.trouble()):
+        found.bad.append(_whole(store, "", trouble))
     if checked and not said.found:
         why = f"the list of its arrays that have checksums (attribute {LIST_NAME!r} of the root) is missing or damaged"
         found.bad.append(_whole(store, "", why))
@@ -163,7 +163,12 @@ def _look_at(store: Store, name: str, found: Found) -> None:
             return
         found.bad.extend(_as_bad(store, name, problem) for problem in expected.problems)
         if expected.comparable:
-            found.arrays.append(CheckedArray(name, store.address, store.field(name), expected, store.locate(name)))
+            array = CheckedArray(name, store.address, store.field(name), expected, store.locate(name))
+            found.arrays.append(array)
+            found.bad.extend(
+                array.bad(chunk, None, None, "HDF5 does not find it by its index, which is damaged")
+                for chunk in store.not_found(name, array.locations)
+            )
     except (StoreFormatError, ChunkError) as exc:
         found.bad.append(_whole(store, name, str(exc)))
 

@@ -288,6 +288,41 @@ def test_a_group_that_is_no_field_any_more_is_named(copy: Callable[[str], Path])
     assert why(oocload.verify(path))[0].startswith("zarr cannot list it: ")
 
 
+def test_an_hdf5_file_that_hdf5_cannot_go_through_is_named(stores: dict[str, Path]) -> None:
+    """A tree of chunks says where its neighbours are, which looking for a chunk never asks."""
+    path = stores["gzip.h5"]
+    tree = path.read_bytes().index(b"TREE\1\0")
+    with changed(path, tree + 16, 32):
+        assert why(oocload.verify(path))[0].startswith("HDF5 cannot list it: ")
+
+
+def test_a_chunk_that_hdf5_does_not_find_is_named(stores: dict[str, Path]) -> None:
+    """Its bytes are right, but whoever reads the file with h5py gets fill values."""
+    path = stores["gzip.h5"]
+    with h5py.File(path) as file:
+        before = file["x"][()]
+        last = file["x"].id.get_chunk_info(7).byte_offset
+    whole = path.read_bytes()
+    row = whole.index(struct.pack("<Q", last)) + 16  # of the key behind the last chunk, which bounds it
+    with changed(path, row, whole[row]):
+        report = oocload.verify(path)
+        with h5py.File(path) as file:
+            assert not np.array_equal(file["x"][()], before)
+    assert [(bad.field, bad.chunk, bad.why) for bad in report.bad] == [
+        ("x", 7, "HDF5 does not find it by its index, which is damaged")
+    ]
+
+
+def test_an_impossible_address_in_the_index_is_an_error_of_the_array(stores: dict[str, Path]) -> None:
+    path = stores["gzip.h5"]
+    _, _, _, offset, _ = next(place for place in places(path) if place[:2] == ("x", 1))
+    address = path.read_bytes().index(struct.pack("<Q", offset))
+    with changed(path, address + 7, 128):
+        (bad,) = oocload.verify(path, fields=["x"]).bad
+    assert (bad.field, bad.chunk) == ("x", None)
+    assert "is damaged: h5py cannot read its metadata: " in bad.why
+
+
 def test_sparse_fields_are_checked_with_their_number_of_columns(tmp_path: Path) -> None:
     sparse = pytest.importorskip("scipy.sparse")
     path = tmp_path / "a.h5"

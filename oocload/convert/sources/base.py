@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from oocload.convert.fields import Spec
-from oocload.convert.sources.ahead import Pieces, ReadAhead, ReadRows
+from oocload.convert.sources.ahead import Pieces, ReadAhead, Readers, ReadRows
 from oocload.convert.sources.cut import band_rows, pieces_of
 from oocload.convert.sources.identity import Identity
 from oocload.convert.spec import FieldSpec
@@ -47,6 +47,11 @@ class RowSource(Protocol):
     @property
     def least_piece_nbytes(self) -> int:
         """The smallest piece that can be read: a chunk, or a row, of every field."""
+        ...
+
+    @property
+    def least_piece_reason(self) -> str:
+        """Which field asks for the most of it, and what can be done."""
         ...
 
     @property
@@ -115,6 +120,8 @@ class FieldSource(ABC):
         Bytes of one, on average, about.
     owned, can_jump, identity_is_proof
         As of a `RowSource`.
+    advice
+        What can be done where the smallest piece is too large.
 
     """
 
@@ -123,6 +130,7 @@ class FieldSource(ABC):
     owned: bool = True
     can_jump: bool = True
     identity_is_proof: ClassVar[bool] = True
+    advice: ClassVar[str] = "raise memory="
 
     @property
     @abstractmethod
@@ -181,7 +189,7 @@ class ArraySource(FieldSource):
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    readers: Literal["many", "one", "caller"] = "one"
+    readers: Readers = "one"
 
     @property
     def n_rows(self) -> int:  # type: ignore[override]

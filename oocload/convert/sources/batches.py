@@ -24,6 +24,7 @@ class BatchSource:
     can_jump = False
     identity_is_proof = False
     least_piece_nbytes = 0
+    least_piece_reason = ""
     wanted_piece_nbytes = 0
 
     def __init__(self, batches: Iterable[Any]) -> None:

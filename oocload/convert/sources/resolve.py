@@ -14,7 +14,9 @@ from oocload.convert.ragged import is_sparse, ragged_spec_of
 from oocload.convert.sources.arrays import SliceSource, slices_like_an_array
 from oocload.convert.sources.base import FieldSource, RowSource
 from oocload.convert.sources.batches import BatchSource
+from oocload.convert.sources.dask import dask_sources, is_dask
 from oocload.convert.sources.idx import IdxSource, is_idx
+from oocload.convert.sources.mapped import MappedSource, shared_map_of
 from oocload.convert.sources.npy import FortranSource, NpzSource, npz_members
 from oocload.convert.sources.ragged import MemoryRagged, sparse_source
 from oocload.convert.sources.side_by_side import SideBySide
@@ -50,12 +52,12 @@ def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
     if fields is not None:
         raise InvalidArgumentError("fields must be left out unless the source is one file; choose when you pass it")
     if isinstance(source, Mapping):
-        return SideBySide({name: _one_field(name, value) for name, value in source.items()})
+        return SideBySide(_each_field(source))
     if _is_field(source):
-        return SideBySide({"x": _in_memory("x", source)})
+        return SideBySide(_each_field({"x": source}))
     if isinstance(source, tuple) and 0 < len(source) <= 3 and all(map(_is_field, source)):
         names = ("x", "y", "sample_weight")
-        return SideBySide({n: _in_memory(n, a) for n, a in zip(names, source, strict=False)})
+        return SideBySide(_each_field(dict(zip(names, source, strict=False))))
     if isinstance(source, Iterable):
         return BatchSource(source)
     raise InvalidArgumentError(
@@ -69,6 +71,12 @@ def _is_paths(source: Any) -> bool:
 
 def _is_field(value: Any) -> bool:
     return slices_like_an_array(value) or is_sparse(value)
+
+
+def _each_field(values: Mapping[str, Any]) -> dict[str, FieldSource]:
+    """Return the fields of a mapping; dask arrays together, as they may share what is computed."""
+    together = dask_sources({name: value for name, value in values.items() if is_dask(value)})
+    return {name: together[name] if name in together else _one_field(name, value) for name, value in values.items()}
 
 
 def _one_field(name: str, value: Any) -> FieldSource:
@@ -89,7 +97,10 @@ def _in_memory(name: str, value: Any) -> FieldSource:
     spec = ragged_spec_of(name, value)
     if spec is not None and not spec.dtype.hasobject:
         return MemoryRagged(name, value, spec)
-    return SliceSource(value if slices_like_an_array(value) else np.asarray(value))
+    if not slices_like_an_array(value):
+        return SliceSource(np.asarray(value))
+    mapped = shared_map_of(value)
+    return SliceSource(value) if mapped is None else MappedSource(value, mapped)
 
 
 def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> dict[str, FieldSource]:

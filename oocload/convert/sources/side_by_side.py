@@ -12,6 +12,7 @@ from oocload.convert.sources.base import ArraySource, FieldSource
 from oocload.convert.sources.cut import shares
 from oocload.convert.sources.identity import Identity
 from oocload.errors import InvalidArgumentError
+from oocload.units import format_bytes
 
 
 class SideBySide:
@@ -64,6 +65,12 @@ class SideBySide:
     def least_piece_nbytes(self) -> int:
         """The smallest piece that can be read."""
         return sum(s.least_nbytes for s in self._sources.values())
+
+    @property
+    def least_piece_reason(self) -> str:
+        """Which field asks for the most of it, and what can be done."""
+        name, source = max(self._sources.items(), key=lambda item: item[1].least_nbytes)
+        return f"field {name!r} ({source.label}) has pieces of {format_bytes(source.least_nbytes)}; {source.advice}"
 
     @property
     def wanted_piece_nbytes(self) -> int:

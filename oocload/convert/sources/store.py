@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from oocload.chunks.read import FieldReader, open_reader
 from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Places
-from oocload.convert.sources.ahead import ReadAhead, ReadRows
+from oocload.convert.sources.ahead import ReadAhead, Readers, ReadRows
 from oocload.convert.sources.base import ArraySource
 from oocload.convert.sources.fresh import fresh_rows
 from oocload.convert.sources.identity import Identity, array_identity, store_facts
@@ -27,7 +27,7 @@ class StoreField(ArraySource):
         self.shape = field.shape
         self.dtype: np.dtype[Any] = field.dtype
         # h5py reads under a lock of its own, and NumPy's memory maps are one file's pages
-        self.readers: Literal["many", "one", "caller"] = "many" if field.read_path in ("direct", "zarr") else "one"
+        self.readers: Readers = "many" if field.read_path in ("direct", "zarr") else "one"
         self._store = store
         self._field = field
 

@@ -1,5 +1,0 @@
-"""stub for now."""
-
-
-def choose_codec(*a):
-    raise NotImplementedError
