@@ -54,6 +54,7 @@ class CrashSafeFile(io.RawIOBase):
         self._pages: dict[int, bytearray] = {}
         self._position = 0
         self._abandoned = False
+        self._in_step = False  # whether a log may be there that the file does not follow yet
 
     @property
     def held_nbytes(self) -> int:
@@ -81,8 +82,14 @@ class CrashSafeFile(io.RawIOBase):
             raise ValueError("an abandoned file must not be committed; open it anew")
         try:
             pages = list(self._changes())
-            write_redo(self._log, self._end, pages, note)
+            self._in_step = True
+            try:
+                write_redo(self._log, self._end, pages, note)
+            except OSError:
+                self._in_step = False
+                raise
             apply(self._fd, self._end, pages)
+            self._in_step = False
         except OSError as exc:
             self._fail(exc)
             raise
@@ -195,11 +202,15 @@ class CrashSafeFile(io.RawIOBase):
         return size
 
     def close(self) -> None:
-        """Close the file; what was not committed is lost. A second call does nothing."""
+        """Close the file; what was not committed is lost, and its space given back. A second call does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
             self._pages.clear()
+            try:
+                if not self._in_step and os.fstat(fd).st_size > self.committed:
+                    os.ftruncate(fd, self.committed)
+            finally:
+                os.close(fd)
         super().close()
 
     def _fail(self, exc: OSError) -> None:

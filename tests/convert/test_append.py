@@ -422,11 +422,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("kind", ["hdf5", "hdf5 gzip", "hdf5 cut rows", "zarr", "zarr sharded"])
 def test_a_full_disk(small_disk: Path, kind: str) -> None:
     path = STORES[kind](small_disk, 50)
+    content = b"" if path.is_dir() else path.read_bytes()
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(700 * 2**10))
     with oocload.open(path, mode="a") as appender:
         with pytest.raises(ConversionError, match=r"the disk is full; free some space; the store is what it was"):
             appender.append(**noise(20_000))
+        assert sorted(small_disk.iterdir()) == [ballast, path]
+        assert path.is_dir() or path.read_bytes() == content
         assert appender.n_rows == 50
         ballast.unlink()
         appender.append(**numbered(50, 200))

@@ -262,6 +262,28 @@ def test_after_abandon_nothing_reaches_the_disk(tmp_path: Path) -> None:
     check(path, log, before, tmp_path)
 
 
+def test_close_leaves_to_recovery_what_a_commit_did_not_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, log = tmp_path / "file", tmp_path / "redo"
+
+    def fails(*args: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    with CrashSafeFile(path, log) as raw:
+        raw.write(b"abc")
+        raw.commit()
+        raw.seek(0)
+        raw.write(b"xyzdef")
+        with monkeypatch.context() as patched:
+            patched.setattr(crashsafe, "apply", fails)
+            with pytest.raises(OSError, match="Input/output error"):
+                raw.commit(b"n")
+        with pytest.raises(OSError, match="Input/output error"):
+            raw.commit(b"again")
+    assert path.read_bytes() == b"abcdef"
+    assert recover(path, log) == b"n"
+    assert path.read_bytes() == b"xyzdef"
+
+
 def test_close_twice_and_loses_what_was_not_committed(tmp_path: Path) -> None:
     path, log = tmp_path / "file", tmp_path / "redo"
     raw = CrashSafeFile(path, log)
@@ -271,6 +293,7 @@ def test_close_twice_and_loses_what_was_not_committed(tmp_path: Path) -> None:
     raw.seek(0)
     raw.write(b"x")
     raw.close()
+    assert path.read_bytes() == b"abc"
     raw.close()
     assert recover(str(path), str(log)) == b"n"
     assert path.read_bytes() == b"abc"
@@ -365,10 +388,12 @@ def test_a_full_disk(small_disk: Path, way: str) -> None:
     path, log = small_disk / "x.h5", small_disk / "redo"
     done = subprocess.run([sys.executable, "-c", FULL, path, log, way], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+    size = path.stat().st_size
     *commits, error = done.stdout.splitlines()
     assert error == "[Errno 28] No space left on device"
     note = recover(str(path), str(log))
     assert note == commits[-1].encode()
+    assert path.stat().st_size == size  # closing gave the space back
     with h5py.File(path, "r+") as file:
         assert len(file["x"]) == int(note)
         assert int(file["x"][()].sum()) == int(np.random.default_rng(0).integers(0, 256, (int(note), 1000), "u1").sum())
