@@ -51,8 +51,10 @@ def main() -> None:
 @click.option("--memory", metavar="SIZE", help="Ceiling on what is held, such as '256 MiB'.")
 @click.option("--resume", is_flag=True, help="Go on with what a killed or failed conversion has left beside DST.")
 @click.option("--overwrite", is_flag=True, help="Replace DST.")
+@click.option("--dtype", "dtypes", multiple=True, metavar="[NAME=]DTYPE", help="Cast a field, or all; repeatable.")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar; default: on a terminal.")
-def convert(sources: Sequence[str], target: str, fields: Sequence[str], **options: Any) -> None:
+def convert(sources: Sequence[str], target: str, fields: Sequence[str], dtypes: Sequence[str], **options: Any) -> None:
     """Write SRC as the chunked store DST (.h5, .hdf5 or .zarr).
 
     SRC is a .npy, .npz, IDX, HDF5 or Zarr file, a quoted glob of stores to join, or several as NAME=PATH, each becoming
@@ -60,7 +62,8 @@ def convert(sources: Sequence[str], target: str, fields: Sequence[str], **option
 
         oocload convert x=images.npy y=labels.npy train.h5
     """
-    report = oocload.convert(_source(sources), target, fields=fields or None, **options)
+    cast = _named("dtype", dtypes) if any("=" in d for d in dtypes) else next(iter(dtypes), None)
+    report = oocload.convert(_source(sources), target, fields=fields or None, dtypes=cast, **options)
     click.echo(str(report))
 
 
@@ -109,11 +112,15 @@ def verify(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
 def _source(sources: Sequence[str]) -> str | dict[str, str]:
     if len(sources) == 1 and Path(sources[0].partition("::")[0]).exists():
         return sources[0]
-    named = [s.partition("=") for s in sources if "=" in s]
-    if len(named) == len(sources):
-        if len({name for name, _, _ in named}) < len(named):
-            raise InvalidArgumentError(f"source names must differ, got {', '.join(sources)}")
-        return {name: path for name, _, path in named}
-    if len(sources) == 1:
+    if len(sources) == 1 and "=" not in sources[0]:
         return sources[0]
-    raise InvalidArgumentError(f"several sources must be given as NAME=PATH, got {' '.join(sources)}")
+    return _named("source", sources)
+
+
+def _named(what: str, given: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given]
+    if not all(mark for _, mark, _ in pairs):
+        raise InvalidArgumentError(f"several {what}s must be given as NAME={what.upper()}, got {' '.join(given)}")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise InvalidArgumentError(f"{what} names must differ, got {', '.join(given)}")
+    return {name: value for name, _, value in pairs}

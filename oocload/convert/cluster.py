@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lcm
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,20 @@ import numpy as np
 from oocload.convert.arrays import NewArray
 from oocload.convert.buffers import Buffers
 from oocload.convert.encode import Encoding
-from oocload.convert.fields import Spec
+from oocload.convert.fields import Spec, parse_fields
 from oocload.convert.journal import Records
 from oocload.convert.options import Options
+from oocload.convert.parts import PartsFolder, Size, room_for_rows, rows_of_part, size_of
 from oocload.convert.pipeline import make_chunk
 from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nbytes
 from oocload.convert.session import Chunk, Session, Source
 from oocload.convert.sources.parted import Description, describe, open_part
 from oocload.convert.spec import FieldSpec
-from oocload.convert.stream import stored_nbytes
+from oocload.convert.stream import batches_for, stored_nbytes
 from oocload.convert.writer import Writer, check_rows
 from oocload.convert.zarr_target import ZarrTarget
 from oocload.errors import ConversionError, InvalidArgumentError, OocloadError
 from oocload.optional import require
-from oocload.units import format_bytes
 
 _TIMEOUT_S = 10
 _TASKS_PER_THREAD = 3  # at the scheduler at a time: enough that no worker waits for us
@@ -67,8 +67,9 @@ def write_rows(job: ZarrJob, part: Mapping[str, Any]) -> list[Chunk]:
         new = job.arrays[array]
         for first in range(0, len(rows), new.height):
             number = (start + first) // new.height
-            chunk = make_chunk(target, array, new, number, rows[first : first + new.height])
-            target.put(array, number, chunk.encoded)
+            some = rows[first : first + new.height]
+            chunk = make_chunk(target, array, new, number, some)
+            target.put(array, number, chunk.encoded, len(some))
             made.append(Chunk(array, number, memoryview(chunk.encoded.data).nbytes, chunk.crc, chunk.raw))
         buffers.give_back(array, rows)
 
@@ -149,7 +150,7 @@ def write_on_cluster(
         )
     with cluster(scheduler) as client:
         if part_nbytes:
-            return write_parts_on(client, described, path, part_nbytes, options, progress)
+            return _write_parts(client, described, path, part_nbytes, options, progress)
         return _write_zarr(client, described, path, options, progress)
 
 
@@ -182,6 +183,82 @@ def _write_zarr(
         peak_nbytes=peak_nbytes(),
         codec=writer.codec,
     )
+
+
+def write_file(
+    path: Path, part: Mapping[str, Any], fields: Mapping[str, Spec], options: Options, n_rows: int, source: Source
+) -> Size:
+    """Write one of several files, unless it is there. Runs on a worker."""
+    if not path.exists():
+        rows = open_part(part)
+        writer = Writer(path, fields, options, n_rows=n_rows, source=source, piece_nbytes=rows.least_piece_nbytes)
+        with writer, batches_for(rows, writer, 0) as batches:
+            for batch in batches:
+                writer.append_batch(batch, owned=rows.owned)
+    return size_of(path)
+
+
+def _write_parts(
+    client: Any,
+    described: Description,
+    path: Path,
+    part_nbytes: int,
+    options: Options,
+    progress: bool | Callback | None,
+) -> ConversionReport:
+    rows, path = described.rows, path.absolute()
+    n_rows, fields = rows.n_rows or 0, parse_fields(rows.specs or {})
+    arrays = options.arrays_of(fields, options.format_of(path), n_rows)
+    room, height = room_for_rows(part_nbytes, arrays)
+    step = rows_of_part(room, sum(array.spec.row_nbytes for array in arrays.values()), height)
+    folder = PartsFolder(path, part_nbytes, options, Source(rows.identity(), rows.identity_is_proof, compared=True))
+    try:
+        with Reporter(path.name, n_rows, progress) as reporter:
+            sizes = _write_files(client, described, folder, step, fields, options, reporter)
+            folder.publish()
+    except BaseException:
+        folder.close()
+        raise
+    return ConversionReport(
+        path=os.fspath(path),
+        n_rows=sizes.n_rows,
+        fields=tuple(fields),
+        nbytes=sizes.nbytes,
+        stored_nbytes=sizes.stored_nbytes,
+        seconds=reporter.seconds,
+        peak_nbytes=peak_nbytes(),
+        codec=str(options.encoding_for(options.format_of(path))),
+    )
+
+
+def _write_files(
+    client: Any,
+    described: Description,
+    folder: PartsFolder,
+    step: int,
+    fields: Mapping[str, Spec],
+    options: Options,
+    reporter: Reporter,
+) -> Size:
+    """Have workers write the files that are not there; return the size of all."""
+    n_rows = described.rows.n_rows or 0
+    todo, total = [], Size(0, 0, 0)
+    alone = replace(options, resume=False, overwrite=False)
+    for number, start in enumerate(range(0, n_rows, step)):
+        path = folder.path_of(number)
+        if path.exists():
+            total = _sum(total, size_of(path))
+            continue
+        part = described.part(start, min(n_rows, start + step))
+        todo.append((number, (path, part, fields, alone, n_rows, folder.source_of(start))))
+    for _, size in run(client, write_file, iter(todo), folder.path_of(0).parent):
+        total = _sum(total, size)
+        reporter.update(*total)
+    return total
+
+
+def _sum(one: Size, other: Size) -> Size:
+    return Size(*(a + b for a, b in zip(one, other, strict=True)))
 
 
 def _spread(client: Any, described: Description, session: Session, n_rows: int, reporter: Reporter) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import DTypeLike
 
 from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
 from oocload.convert.options import Options
 from oocload.convert.parts import check_parts, write_parts
 from oocload.convert.report import Callback, ConversionReport
+from oocload.convert.sources.cast import Cast
 from oocload.convert.sources.resolve import resolve
 from oocload.convert.stream import write_whole
 from oocload.convert.workplace import check_target
@@ -22,6 +25,7 @@ def convert(
     target: str | os.PathLike[str],
     *,
     fields: Sequence[str] | None = None,
+    dtypes: Mapping[str, DTypeLike] | DTypeLike | None = None,
     codec: str | None = None,
     level: int | None = None,
     chunk_bytes: int | str = DEFAULT_CHUNK_NBYTES,
@@ -34,22 +38,27 @@ def convert(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool | Callback | None = None,
+    scheduler: Any = None,
 ) -> ConversionReport:
     """Write any source as a chunked store; nothing is read whole into memory.
 
     Parameters
     ----------
     source
-        A path (``.npy``, ``.npz``, IDX with gzip or without, HDF5, Zarr; ``path::name`` for a part of it), a mapping
-        field name → path or array, an array, a tuple ``(x, y)`` of arrays, or an iterable of batches (dicts, tuples
-        ``(x, y)``, or arrays). A lone array becomes the field ``x``. Rows of several lengths are a list or an object
-        array of arrays, or a pair ``(values, offsets)``, in a mapping or batch; sparse rows a CSR matrix of SciPy.
-        Ragged and CSR fields of a store stay what they are; HDF5's of variable length become ragged.
+        A path (``.npy``, ``.npz``, IDX with gzip or without, HDF5, Zarr; ``path::name`` for a part of it; a glob or a
+        list of stores to join), a mapping field name → path or array, an array or dask array, a tuple ``(x, y)`` of
+        arrays, or an iterable of batches (dicts, tuples ``(x, y)``, or arrays). A lone array becomes the field ``x``.
+        Rows of several lengths are a list or an object array of arrays, or a pair ``(values, offsets)``, in a mapping
+        or batch; sparse rows a CSR matrix of SciPy. Ragged and CSR fields of a store stay what they are; HDF5's of
+        variable length become ragged.
     target
         Where the store will be: ``.h5`` or ``.hdf5`` for HDF5, ``.zarr`` for Zarr. It appears whole, or not at all.
         With ``part_bytes`` several files in a folder of their own, ``"train/part-*.h5"``: the folder appears whole.
     fields
         Of a store or ``.npz``: the fields to take; None for all.
+    dtypes
+        Field → dtype that its rows are cast to, or one dtype for all. Whole numbers must fit; floats may lose digits,
+        but not become infinite.
     codec, level, chunk_bytes, chunk_rows, batch_size, chunks_per_shard, zarr_format, overwrite
         As for `oocload.create`.
     part_bytes
@@ -65,6 +74,10 @@ def convert(
     progress
         Whether to show a progress bar: None shows one on a terminal. Or a function, called with a `Progress` after
         each piece of rows.
+    scheduler
+        Address of a dask scheduler, ``"tcp://host:8786"``, or a ``dask.distributed.Client``, on whose workers the
+        conversion runs: of files that all see under the same paths, arrays or dask arrays, to a Zarr store or to
+        several files. A worker that dies costs its piece.
 
     Returns
     -------
@@ -108,7 +121,13 @@ def convert(
     options.encoding_for(options.format_of(path))
     part_nbytes = check_parts(path, part_bytes)
     check_target(path.parent if part_nbytes else path, overwrite or resume)
+    if scheduler is not None:
+        from oocload.convert.cluster import write_on_cluster
+
+        return write_on_cluster(source, fields, dtypes, path, part_nbytes, options, progress, scheduler)
     rows = resolve(source, fields)
+    if dtypes is not None:
+        rows = Cast(rows, dtypes)
     if rows.n_rows == 0:
         raise ConversionError(f"source must have at least one row, got none for {os.fspath(target)!r}")
     if part_nbytes:

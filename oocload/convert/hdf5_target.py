@@ -53,12 +53,12 @@ class Hdf5Target:
         """Encode the rows of a whole chunk."""
         return self._encoders[array](rows)
 
-    def put(self, array: str, chunk: int, encoded: Encoded) -> None:
-        """Write a chunk."""
+    def put(self, array: str, chunk: int, encoded: Encoded, n_rows: int) -> None:
+        """Write a chunk, of which some rows count."""
         dataset, new = self._datasets[array], self._arrays[array]
         start = chunk * new.height
-        if len(dataset) < start + new.height:
-            dataset.resize(start + new.height, axis=0)
+        if len(dataset) < start + n_rows:  # no more: where rows of a chunk are cut off, HDF5 encodes it anew
+            dataset.resize(start + n_rows, axis=0)
         corner = (start, *(0 for _ in new.spec.row_shape))
         dataset.id.write_direct_chunk(corner, encoded.data, filter_mask=encoded.skipped)
         self._raw.check()
@@ -73,7 +73,7 @@ class Hdf5Target:
         self._raw.commit(note)
 
     def finish(self, lengths: Mapping[str, int], attributes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Cut the datasets to their length, and say what groups are."""
+        """Give the datasets their length, and say what groups are."""
         for name, dataset in self._datasets.items():
             dataset.resize(lengths[name], axis=0)
         for group, said in attributes.items():

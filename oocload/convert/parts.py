@@ -1,5 +1,4 @@
-"""A store in several files of bounded size, ``folder/part-*.h5``: each written whole, and the folder renamed at the end.
-"""
+"""A store in several files of bounded size: ``folder/part-*.h5``, each written whole, and one rename of the folder."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,12 +62,15 @@ def write_parts(
     rows: RowSource, path: Path, part_nbytes: int, options: Options, progress: bool | Callback | None
 ) -> ConversionReport:
     """Write all rows of a source as several files."""
-    parts = _Parts(rows, path, part_nbytes, options)
+    folder = PartsFolder(path, part_nbytes, options, Source(rows.identity(), rows.identity_is_proof, compared=True))
     try:
-        with Reporter(path.name, rows.n_rows, progress, parts.n_rows, parts.nbytes, parts.stored_nbytes) as reporter:
+        parts = _Parts(rows, folder, part_nbytes, options)
+        before = (parts.n_rows, parts.nbytes, parts.stored_nbytes)
+        with Reporter(path.name, rows.n_rows, progress, *before) as reporter:
             parts.write(reporter)
+            folder.publish()
     except BaseException:
-        parts.close()
+        folder.close()
         raise
     return ConversionReport(
         path=os.fspath(path),
@@ -77,53 +79,90 @@ def write_parts(
         nbytes=parts.nbytes,
         stored_nbytes=parts.stored_nbytes,
         seconds=reporter.seconds,
-        n_rows_before=parts.n_rows_before,
+        n_rows_before=before[0],
         peak_nbytes=peak_nbytes(),
         codec=parts.codec,
     )
 
 
-class _Parts:
-    """Writes the files of a store one after the other; a file that has its name is whole."""
+class Size(NamedTuple):
+    """Rows of a file, their bytes, and those that are stored."""
 
-    def __init__(self, rows: RowSource, path: Path, part_nbytes: int, options: Options) -> None:
-        self.n_rows = self.n_rows_before = self.nbytes = self.stored_nbytes = 0
-        self.codec = ""
-        self.fields: Mapping[str, Spec] = {} if rows.specs is None else parse_fields(rows.specs)
-        self._rows = rows
+    n_rows: int
+    nbytes: int
+    stored_nbytes: int
+
+
+class PartsFolder:
+    """The folder in which files are made, which gets its name when all are there; a file that has its name is whole.
+
+    Parameters
+    ----------
+    path
+        The files, with a star for their number.
+    part_nbytes
+        The most bytes of one.
+    options, source
+        How they are written, and of what.
+
+    Attributes
+    ----------
+    is_whole
+        Whether all files are there.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If what is resumed is of something else, or of a source that has changed.
+
+    """
+
+    def __init__(self, path: Path, part_nbytes: int, options: Options, source: Source) -> None:
+        self.source = source
         self._name = path.name
-        self._part_nbytes = part_nbytes
-        self._options = options
-        self._source = Source(rows.identity(), rows.identity_is_proof, compared=True)
-        self._number = 0
-        self._writer: Writer | None = None
+        self._overwrite = options.overwrite
         self._place = Workplace(path.parent)
         self._journal = Journal.load(self._place.journal) if options.resume else None
+        same = replace(options, memory=0, resume=False, overwrite=False)  # what makes no other files
+        recipe = {"version": VERSION, "parts": path.name, "part_bytes": part_nbytes, "options": asdict(same)}
         try:
             if self._journal is None:
-                self._begin()
+                check_target(self._place.destination, options.overwrite)
+                self._place.clear()
+                self._place.store.mkdir()
+                self._journal = Journal.begin(self._place.journal, recipe | {SOURCE: source.identity}, ())
             else:
-                self._go_on(self._journal)
+                self._check(self._journal, recipe)
         except BaseException:
             self.close()
             raise
+        self.is_whole = self._journal.whole is not None
 
-    def write(self, reporter: Reporter) -> None:
-        """Write the files that are not there, and give the folder its name."""
+    def path_of(self, number: int) -> Path:
+        """Return the path of a file while all are made, or after it."""
+        published = self.is_whole and self._is_published()
+        return (self._place.destination if published else self._place.store) / self._name.replace(
+            _STAR, f"{number:05d}"
+        )
+
+    def source_of(self, first_row: int) -> Source:
+        """Return what tells the rows of a file from others."""
+        whole = self.source.identity
+        return replace(self.source, identity=None if whole is None else {"rows": first_row, "of": whole})
+
+    def publish(self) -> None:
+        """Give the folder its name."""
         assert self._journal is not None
-        if self._journal.whole is None:
-            self._write(reporter)
+        if not self.is_whole:
             self._journal.commit(whole={"inode": os.stat(self._place.store).st_ino})
-        assert self._journal.whole is not None
-        if not self._place.is_published(self._journal.whole["inode"]):
-            self._place.publish(self._options.overwrite)
+            self.is_whole = True
+        if not self._is_published():
+            self._place.publish(self._overwrite)
         self._journal.close()
         self._place.remove()
 
     def close(self) -> None:
-        """Stop; files that are whole, and what is done of the next, stay for a later run."""
-        if self._writer is not None:
-            self._writer.suspend()
+        """Let go of it; files that are whole, and what is done of others, stay for a later run."""
         if self._journal is not None:
             self._journal.close()
         if self._place.store.is_dir() and any(self._place.store.iterdir()):
@@ -131,35 +170,58 @@ class _Parts:
         else:
             self._place.remove()
 
-    @property
-    def _recipe(self) -> dict[str, Any]:
-        options = replace(self._options, memory=0, resume=False, overwrite=False)
-        said = {"version": VERSION, "parts": self._name, "part_bytes": self._part_nbytes, "options": asdict(options)}
-        return said | {SOURCE: self._source.identity}
+    def _is_published(self) -> bool:
+        assert self._journal is not None
+        return self._journal.whole is not None and self._place.is_published(self._journal.whole["inode"])
 
-    def _begin(self) -> None:
-        check_target(self._place.destination, self._options.overwrite)
-        self._place.clear()
-        self._place.store.mkdir()
-        self._journal = Journal.begin(self._place.journal, self._recipe, ())
-
-    def _go_on(self, journal: Journal) -> None:
-        check_recipe(journal.recipe, self._recipe, os.fspath(self._place.folder))
-        if journal.recipe[SOURCE] != self._source.identity and self._source.is_proof:
+    def _check(self, journal: Journal, recipe: Mapping[str, Any]) -> None:
+        check_recipe(journal.recipe, recipe, os.fspath(self._place.folder))
+        if journal.recipe[SOURCE] != self.source.identity and self.source.is_proof:
             raise InvalidArgumentError(
                 f"source must be what it was when {self._place.destination} was begun, and has changed; convert it "
                 "anew, without resume"
             )
-        folder = self._place.store
-        if journal.whole is not None and self._place.is_published(journal.whole["inode"]):
-            folder = self._place.destination
-        while (path := folder / self._name_of(self._number)).exists():
-            with stores.open(path) as store:
-                self.n_rows += next(iter(store.fields.values())).n_rows
-                self.nbytes += sum(field.nbytes for field in store.fields.values())
-            self.stored_nbytes += stored_nbytes(path)
-            self._number += 1
-        self.n_rows_before = self.n_rows
+
+
+def size_of(path: Path) -> Size:
+    """Return the size of a file that is whole."""
+    with stores.open(path) as store:
+        fields = list(store.fields.values())
+        return Size(fields[0].n_rows, sum(field.nbytes for field in fields), stored_nbytes(path))
+
+
+class _Parts:
+    """Writes files one after the other."""
+
+    def __init__(self, rows: RowSource, folder: PartsFolder, part_nbytes: int, options: Options) -> None:
+        self.n_rows = self.nbytes = self.stored_nbytes = 0
+        self.codec = ""
+        self.fields: Mapping[str, Spec] = {} if rows.specs is None else parse_fields(rows.specs)
+        self._rows = rows
+        self._folder = folder
+        self._part_nbytes = part_nbytes
+        self._options = options
+        self._number = 0
+        self._writer: Writer | None = None
+        while (path := folder.path_of(self._number)).exists():
+            self._count(size_of(path))
+
+    def write(self, reporter: Reporter) -> None:
+        """Write the files that are not there."""
+        if self._folder.is_whole:
+            return
+        try:
+            self._write(reporter)
+        except BaseException:
+            if self._writer is not None:
+                self._writer.suspend()
+            raise
+
+    def _count(self, size: Size) -> None:
+        self.n_rows += size.n_rows
+        self.nbytes += size.nbytes
+        self.stored_nbytes += size.stored_nbytes
+        self._number += 1
 
     def _write(self, reporter: Reporter) -> None:
         writer = self._open()
@@ -180,14 +242,12 @@ class _Parts:
 
     def _open(self) -> Writer:
         """Begin the next file, or go on with it."""
-        identity = self._source.identity
-        source = replace(self._source, identity=identity and {"rows": self.n_rows, "of": identity})
         self._writer = Writer(
-            self._place.store / self._name_of(self._number),
+            self._folder.path_of(self._number),
             self.fields or None,
             replace(self._options, overwrite=False),
             n_rows=self._rows.n_rows,
-            source=source,
+            source=self._folder.source_of(self.n_rows),
             piece_nbytes=self._rows.least_piece_nbytes,
         )
         return self._writer
@@ -198,9 +258,7 @@ class _Parts:
             return
         writer.close()
         self.fields, self.codec = writer.fields, writer.codec
-        self.n_rows, self.nbytes = self.n_rows + writer.n_rows, self.nbytes + writer.nbytes
-        self.stored_nbytes += stored_nbytes(writer.path)
-        self._number += 1
+        self._count(Size(writer.n_rows, writer.nbytes, stored_nbytes(writer.path)))
 
     def _reached(self, writer: Writer) -> tuple[int, int, int]:
         return (
@@ -220,9 +278,6 @@ class _Parts:
         ends = np.cumsum(sum(ragged) + sum(dense))
         n = int(np.searchsorted(ends, room - writer.nbytes, "right"))
         return n or int(not writer.n_rows)  # a row that is larger than a file has one of its own
-
-    def _name_of(self, number: int) -> str:
-        return self._name.replace(_STAR, f"{number:05d}")
 
 
 def room_for_rows(part_nbytes: int, arrays: Mapping[str, NewArray]) -> tuple[int, int]:

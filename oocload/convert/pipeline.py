@@ -151,7 +151,7 @@ class Pipeline:
         self._n_pending[array] -= 1
         new = self._arrays[array]
         if done is not None:
-            self._target.put(array, chunk, done.encoded)
+            self._target.put(array, chunk, done.encoded, len(rows))
             nbytes = memoryview(done.encoded.data).nbytes
             self._journal.add(array, chunk, nbytes, done.crc, done.raw, done.encoded.skipped)
         self._lengths[array] = chunk * new.height + len(rows)

@@ -17,9 +17,7 @@ from oocload.convert.writer import Writer
 _PIECE_NBYTES = 8 * 2**20  # of iterables, which come in pieces of their own
 
 
-def write_whole(
-    rows: RowSource, path: Path, options: Options, progress: bool | Callback | None
-) -> ConversionReport:
+def write_whole(rows: RowSource, path: Path, options: Options, progress: bool | Callback | None) -> ConversionReport:
     """Write all rows of a source as one store."""
     writer = Writer(
         path,

@@ -18,8 +18,8 @@ class Target(Protocol):
         """Encode the rows of a whole chunk, in any thread; a target whose chunks have files writes it as well."""
         ...
 
-    def put(self, array: str, chunk: int, encoded: Encoded) -> None:
-        """Take a chunk; in one thread, and of each array in order."""
+    def put(self, array: str, chunk: int, encoded: Encoded, n_rows: int) -> None:
+        """Take a chunk, of which some rows count; in one thread, and of each array in order."""
         ...
 
     def flush(self) -> None:

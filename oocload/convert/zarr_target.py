@@ -76,7 +76,7 @@ class ZarrTarget:
         self._arrays[array].write(chunk, encoded.data)
         return encoded
 
-    def put(self, array: str, chunk: int, encoded: Encoded) -> None:
+    def put(self, array: str, chunk: int, encoded: Encoded, n_rows: int) -> None:
         """Append a chunk to its shard."""
         self._arrays[array].append(chunk, encoded.data)
 
