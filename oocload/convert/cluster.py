@@ -12,10 +12,10 @@ the target must be one that every worker sees under the same path.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from oocload.optional import require
 _TIMEOUT_S = 10
 _TASKS_PER_THREAD = 3  # at the scheduler at a time: enough that no worker waits for us
 _RETRIES = 2
+_TASK_NBYTES = 16 * 2**20  # of rows: opening the source and the target costs a task some milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +187,25 @@ def _write_zarr(
 
 
 def write_file(
-    path: Path, part: Mapping[str, Any], fields: Mapping[str, Spec], options: Options, n_rows: int, source: Source
+    path: Path,
+    drafts: Path,
+    part: Mapping[str, Any],
+    fields: Mapping[str, Spec],
+    options: Options,
+    n_rows: int,
+    source: Source,
 ) -> Size:
     """Write one of several files, unless it is there. Runs on a worker."""
     if not path.exists():
+        draft = drafts / secrets.token_hex(8) / path.name
+        draft.parent.mkdir(parents=True)
         rows = open_part(part)
-        writer = Writer(path, fields, options, n_rows=n_rows, source=source, piece_nbytes=rows.least_piece_nbytes)
+        writer = Writer(draft, fields, options, n_rows=n_rows, source=source, piece_nbytes=rows.least_piece_nbytes)
         with writer, batches_for(rows, writer, 0) as batches:
             for batch in batches:
                 writer.append_batch(batch, owned=rows.owned)
+        with suppress(OSError) if path.exists() else nullcontext():  # the same task has run elsewhere as well
+            os.rename(draft, path)
     return size_of(path)
 
 
@@ -250,7 +261,7 @@ def _write_files(
             total = _sum(total, size_of(path))
             continue
         part = described.part(start, min(n_rows, start + step))
-        todo.append((number, (path, part, fields, alone, n_rows, folder.source_of(start))))
+        todo.append((number, (path, folder.drafts, part, fields, alone, n_rows, folder.source_of(start))))
     for _, size in run(client, write_file, iter(todo), folder.path_of(0).parent):
         total = _sum(total, size)
         reporter.update(*total)
@@ -262,27 +273,59 @@ def _sum(one: Size, other: Size) -> Size:
 
 
 def _spread(client: Any, described: Description, session: Session, n_rows: int, reporter: Reporter) -> None:
-    """Have workers write the rows that are not there."""
+    """Have workers write the chunks that are not there."""
     order = session.order
     drafts = session.place.folder / "drafts"
     drafts.mkdir(exist_ok=True)
-    number = 2 if order.format == "zarr2" else 3
-    job = ZarrJob(
-        session.place.store, drafts, number, order.fields, order.arrays, order.encoding, order.budget.piece_nbytes
-    )
-    step = lcm(*(array.shard_height for array in order.arrays.values()))
-    ranges = [(start, min(n_rows, start + step)) for start in range(0, n_rows, step)]
-    done = {start for start, stop in ranges if session.has(start, stop)}
-    todo = ((start, (job, described.part(start, stop))) for start, stop in ranges if start not in done)
-    row_nbytes = sum(array.spec.row_nbytes for array in order.arrays.values())
-    reached = 0
-    for start, made in run(client, write_rows, todo, where=session.place.destination):
-        done.add(start)
-        while reached < n_rows and reached in done:
-            reached = min(n_rows, reached + step)
-        session.take(made, reached)
-        n_done = sum(min(n_rows, first + step) - first for first in done)
-        reporter.update(n_done, n_done * row_nbytes, session.stored_nbytes)
+    groups = alike(order.arrays)
+    done: dict[int, set[int]] = {step: set() for step in groups}
+    todo = []
+    for step, names in groups.items():
+        job = ZarrJob(
+            session.place.store,
+            drafts,
+            2 if order.format == "zarr2" else 3,
+            {name: order.fields[name] for name in names},
+            {name: order.arrays[name] for name in names},
+            order.encoding,
+            order.budget.piece_nbytes,
+        )
+        for start in range(0, n_rows, step):
+            stop = min(n_rows, start + step)
+            if session.has(names, start, stop):
+                done[step].add(start)
+            else:
+                todo.append((start, step, job))
+    tasks = (((n, step), (j, described.only(list(j.fields)).part(n, min(n_rows, n + step)))) for n, step, j in todo)
+    for (start, step), made in run(client, write_rows, tasks, where=session.place.destination):
+        done[step].add(start)
+        session.take(made, min(_reached(starts, step, n_rows) for step, starts in done.items()))
+        nbytes = sum(
+            sum(min(n_rows, first + step) - first for first in starts) * _row_nbytes(order.arrays, groups[step])
+            for step, starts in done.items()
+        )
+        reporter.update(nbytes // _row_nbytes(order.arrays, order.arrays), nbytes, session.stored_nbytes)
+
+
+def alike(arrays: Mapping[str, NewArray]) -> dict[int, list[str]]:
+    """Return rows of a task → names of the arrays that it writes: whole files of each, and not too few bytes."""
+    by_height: dict[int, list[str]] = {}
+    for name, array in arrays.items():
+        by_height.setdefault(array.shard_height, []).append(name)
+    found: dict[int, list[str]] = {}
+    for height, names in by_height.items():
+        step = height * max(1, _TASK_NBYTES // max(1, height * _row_nbytes(arrays, names)))
+        found.setdefault(step, []).extend(names)
+    return found
+
+
+def _row_nbytes(arrays: Mapping[str, NewArray], names: Iterable[str]) -> int:
+    return sum(arrays[name].spec.row_nbytes for name in names)
+
+
+def _reached(starts: set[int], step: int, n_rows: int) -> int:
+    """Return how many first rows are there, given where the ranges begin that are."""
+    return next((start for start in range(0, n_rows, step) if start not in starts), n_rows)
 
 
 def run(client: Any, task: Any, todo: Iterator[tuple[Any, tuple[Any, ...]]], where: Path) -> Iterator[tuple[Any, Any]]:

@@ -23,7 +23,7 @@ from oocload.convert.session import Source
 from oocload.convert.sources.base import RowSource
 from oocload.convert.spec import FieldSpec
 from oocload.convert.stream import batches_for, stored_nbytes
-from oocload.convert.workplace import Workplace, check_target
+from oocload.convert.workplace import Workplace, check_target, remove
 from oocload.convert.writer import Writer, check_rows
 from oocload.errors import InvalidArgumentError
 from oocload.units import format_bytes, parse_bytes
@@ -145,6 +145,11 @@ class PartsFolder:
             _STAR, f"{number:05d}"
         )
 
+    @property
+    def drafts(self) -> Path:
+        """Where tasks write files that several of them may write."""
+        return self._place.folder / "drafts"
+
     def source_of(self, first_row: int) -> Source:
         """Return what tells the rows of a file from others."""
         whole = self.source.identity
@@ -154,6 +159,8 @@ class PartsFolder:
         """Give the folder its name."""
         assert self._journal is not None
         if not self.is_whole:
+            for begun in self._place.store.glob(".*.oocload"):  # here, and written wholly elsewhere since
+                remove(begun)
             self._journal.commit(whole={"inode": os.stat(self._place.store).st_ino})
             self.is_whole = True
         if not self._is_published():
@@ -175,6 +182,7 @@ class PartsFolder:
         return self._journal.whole is not None and self._place.is_published(self._journal.whole["inode"])
 
     def _check(self, journal: Journal, recipe: Mapping[str, Any]) -> None:
+        remove(self.drafts)
         check_recipe(journal.recipe, recipe, os.fspath(self._place.folder))
         if journal.recipe[SOURCE] != self.source.identity and self.source.is_proof:
             raise InvalidArgumentError(

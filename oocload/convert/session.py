@@ -207,14 +207,14 @@ class Session:
         self._pipeline.reach(n_rows)
         self._pipeline.commit()
 
-    def has(self, start: int, stop: int) -> bool:
-        """Whether all chunks of some rows are written."""
+    def has(self, names: Iterable[str], start: int, stop: int) -> bool:
+        """Whether all chunks of some rows of some arrays are written."""
         assert self._journal is not None
-        records = self._journal.records
+        records, arrays = self._journal.records, self._order.arrays
         return all(
             records[name].has(chunk)
-            for name, array in self._order.arrays.items()
-            for chunk in range(start // array.height, -(-stop // array.height))
+            for name in names
+            for chunk in range(start // arrays[name].height, -(-stop // arrays[name].height))
         )
 
     def conclude(self, n_rows: int) -> None:

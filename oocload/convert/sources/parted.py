@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
@@ -58,6 +58,18 @@ class Description:
     fields: Sequence[str] | None
     dtypes: Any
     identities: Mapping[str, Identity | None]
+
+    def only(self, names: Sequence[str]) -> Description:
+        """Return the description of some fields."""
+        source, fields, dtypes = self.source, self.fields, self.dtypes
+        if isinstance(source, Mapping):
+            source = {name: source[name] for name in names}
+        else:
+            fields = list(names)
+        if isinstance(dtypes, Mapping):
+            dtypes = {name: dtype for name, dtype in dtypes.items() if name in names} or None
+        known = {name: identity for name, identity in self.identities.items() if name in names}
+        return replace(self, source=source, fields=fields, dtypes=dtypes, identities=known)
 
     def part(self, start: int, stop: int) -> dict[str, Any]:
         """Return what a task needs for some rows: a dict that can be pickled when dask arrays in it are computed."""
