@@ -26,8 +26,7 @@ class StoreField(ArraySource):
         self.label = label or f"{store.address}, field {field.name!r}"
         self.shape = field.shape
         self.dtype: np.dtype[Any] = field.dtype
-        # h5py reads under a lock of its own, and NumPy's memory maps are one file's pages
-        self.readers: Readers = "many" if field.read_path in ("direct", "zarr") else "one"
+        self.readers: Readers = "one" if field.read_path == "h5py" else "many"  # h5py reads under a lock of its own
         self._store = store
         self._field = field
 
