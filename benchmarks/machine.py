@@ -23,6 +23,7 @@ _PACKAGES = (
     "zarrs",
     "tensorstore",
     "imagecodecs",
+    "dask",
     "tensorflow",
     "tensorflow-cpu",
     "keras",

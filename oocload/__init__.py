@@ -2,8 +2,11 @@
 
 from oocload import ops
 from oocload.adapters.floats import Floats
-from oocload.convert.convert import ConversionReport, convert
-from oocload.convert.writer import Writer, create
+from oocload.convert.append import Appender
+from oocload.convert.convert import convert
+from oocload.convert.create import create
+from oocload.convert.report import ConversionReport, Progress
+from oocload.convert.writer import Writer
 from oocload.errors import (
     CheckpointError,
     ChunkError,
@@ -28,15 +31,20 @@ from oocload.errors import (
 from oocload.loader.loader import Loader
 from oocload.loader.mix import Mix, mix
 from oocload.loader.padding import Pad, Ragged
+from oocload.opening import open
 from oocload.plan.measure import ShuffleQuality
 from oocload.plan.shuffle import Shuffle
 from oocload.statistics.result import FieldStatistics, StoreStatistics
 from oocload.statistics.stats import stats
-from oocload.stores import Store, open
+from oocload.stores import Store
+from oocload.verify.report import BadChunk, VerifyReport
+from oocload.verify.verify import verify
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Appender",
+    "BadChunk",
     "CheckpointError",
     "ChunkError",
     "ClosedError",
@@ -54,6 +62,7 @@ __all__ = [
     "OocloadError",
     "OocloadWarning",
     "Pad",
+    "Progress",
     "Ragged",
     "ReadAmplificationWarning",
     "Shuffle",
@@ -67,6 +76,7 @@ __all__ = [
     "TargetExistsError",
     "TransformError",
     "UnknownFieldError",
+    "VerifyReport",
     "Writer",
     "convert",
     "create",
@@ -74,4 +84,5 @@ __all__ = [
     "open",
     "ops",
     "stats",
+    "verify",
 ]

@@ -1,4 +1,4 @@
-"""The command line: ``oocload convert``, ``info`` and ``stats``. Errors are one line on stderr and exit code 2."""
+"""The command line: ``oocload convert``, ``info``, ``stats``, ``verify``. Errors: one line on stderr, exit code 2."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (OocloadError, OSError) as exc:
-            click.echo(f"oocload: {' '.join(str(exc).split())}", err=True)
+            said = " ".join(" ".join([str(exc), *getattr(exc, "__notes__", ())]).split())
+            click.echo(f"oocload: {said}", err=True)
             sys.exit(2)
 
 
@@ -34,11 +35,21 @@ def main() -> None:
 @click.argument("sources", nargs=-1, required=True, metavar="SRC...")
 @click.argument("target", metavar="DST")
 @click.option("--field", "fields", multiple=True, metavar="NAME", help="Take only this field of SRC; repeatable.")
-@click.option("--codec", metavar="NAME", help="HDF5: gzip, lzf, none. Zarr: zstd, blosc, gzip, none.")
+@click.option(
+    "--codec",
+    metavar="NAME",
+    help="HDF5: gzip, lzf, none; with a plugin zstd, blosc, lz4, bitshuffle. Zarr: zstd, blosc, gzip, none. "
+    "auto: the smallest that is decoded as fast as the disk reads.",
+)
 @click.option("--level", type=int, help="Level of the codec.")
 @click.option("--chunk-bytes", default="512 KiB", show_default=True, help="Decoded bytes of one chunk, about.")
 @click.option("--chunk-rows", type=int, help="Rows of one chunk, instead of --chunk-bytes.")
-@click.option("--chunks-per-shard", type=int, default=1, show_default=True, help="Zarr: chunks in one file.")
+@click.option("--batch-size", type=int, help="Rows of the batches to be read; chunk heights fit it.")
+@click.option("--chunks-per-shard", type=int, help="Zarr: chunks in one file; default: 1, or 64 for many chunks.")
+@click.option("--zarr-format", type=int, default=3, show_default=True, help="Version of Zarr, 2 or 3.")
+@click.option("--part-bytes", metavar="SIZE", help="Write several files of at most this size: DST is 'DIR/part-*.h5'.")
+@click.option("--memory", metavar="SIZE", help="Ceiling on what is held, such as '256 MiB'.")
+@click.option("--resume", is_flag=True, help="Go on with what a killed or failed conversion has left beside DST.")
 @click.option("--overwrite", is_flag=True, help="Replace DST.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar; default: on a terminal.")
 def convert(sources: Sequence[str], target: str, fields: Sequence[str], **options: Any) -> None:
@@ -77,6 +88,22 @@ def stats(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
     Several files are looked at as joined along axis 0; a quoted glob in natural order.
     """
     click.echo(str(oocload.stats(store[0] if len(store) == 1 else store, fields or None, **options)))
+
+
+@main.command()
+@click.argument("store", nargs=-1, required=True)
+@click.option("--field", "fields", multiple=True, metavar="NAME", help="Check this field only; repeatable.")
+@click.option("--threads", type=int, help="Threads that read; default: one per core.")
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar; default: on a terminal.")
+def verify(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
+    """Check the stored bytes of STORE against the checksums in it; names every bad chunk on a line of its own.
+
+    Exits with 0 where all is as it was written, with 1 where something is bad, with 2 where there is nothing to check.
+    """
+    report = oocload.verify(store[0] if len(store) == 1 else store, fields=fields or None, **options)
+    click.echo(str(report))
+    if not report.ok:
+        sys.exit(1)
 
 
 def _source(sources: Sequence[str]) -> str | dict[str, str]:

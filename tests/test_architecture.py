@@ -14,6 +14,7 @@ ORDER = ["errors", "units", "optional", "forks", "available", "layout", "ops", "
 ALLOWED = {part: set(ORDER[:i]) for i, part in enumerate(ORDER)}
 ALLOWED["plan"] = ALLOWED["ops"] = {"errors"}
 ALLOWED["convert"] = {*ORDER} - {"ops", "plan"}
+ALLOWED["verify"] = {*ORDER} - {"ops", "plan"}
 ALLOWED["statistics"] = {*ORDER} - {"ops"}
 ALLOWED["loader"] = {
     *ORDER,

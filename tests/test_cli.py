@@ -3,10 +3,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from tests.conftest import read_back
+from tests.verify.checksums import add_checksums
 
 
 def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -72,9 +74,42 @@ def test_progress_is_shown_when_asked_for(tmp_path: Path) -> None:
     assert "100%" in done.stderr
 
 
+def test_verify_exits_with_1_where_a_chunk_is_bad(tmp_path: Path, make_store: Callable[..., Path]) -> None:
+    path = make_store()
+    add_checksums(path, only="x")
+    done = run("verify", "store.h5", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    unchecked, summary = done.stdout.splitlines()
+    assert unchecked == "without checksums, so not checked: store.h5::y"
+    assert summary.startswith("verified store.h5: 78 chunks (34.7 KiB stored), all as they were written; ")
+    with h5py.File(path) as file:
+        offsets = [file["x"].id.get_chunk_info(chunk).byte_offset for chunk in (3, 77)]
+    damaged = bytearray(path.read_bytes())
+    for offset in offsets:
+        damaged[offset + 5] ^= 1
+    path.write_bytes(damaged)
+    done = run("verify", "store.h5", "--field", "x", "--threads", "1", "--progress", cwd=tmp_path)
+    assert done.returncode == 1
+    first, second, summary = done.stdout.splitlines()
+    assert first.startswith(f"bad: x, chunk 3, rows 39 to 52, in {path} at byte {offsets[0]}: its bytes are not those")
+    assert second.startswith(f"bad: x, chunk 77, rows 1001 to 1003, in {path} at byte {offsets[1]}: its bytes are")
+    assert ", 2 bad; " in summary
+    assert "100%" in done.stderr
+    path.write_bytes(damaged[:5000])
+    done = run("verify", "store.h5", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("bad: in store.h5: it cannot be opened any more: store.h5 is truncated: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["verify", "nope.h5"], "oocload: store must exist, got 'nope.h5'; nothing lies at that path"),
+        (["verify", "text.txt"], "oocload: store must have a suffix that names its format"),
+        (
+            ["verify", "good.h5"],
+            "oocload: store must have checksums, and good.h5 has none: it was not written by oocload",
+        ),
         (["info", "nope.h5"], "oocload: store must exist, got 'nope.h5'; nothing lies at that path"),
         (["stats", "nope.h5"], "oocload: store must exist, got 'nope.h5'; nothing lies at that path"),
         (

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = [
+    "oocload.opening",
     "oocload.stores",
     "oocload.loader.loader",
     "oocload.loader.mix",
@@ -21,6 +22,7 @@ MODULES = [
     "oocload.convert.convert",
     "oocload.convert.writer",
     "oocload.statistics.stats",
+    "oocload.verify.verify",
 ]
 
 

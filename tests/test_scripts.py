@@ -53,6 +53,16 @@ def test_statistics_benchmark(tmp_path: Path) -> None:
     assert all(result["of_hand"]["median"] > 0 and result["of_limit"]["median"] > 0 for result in results)
 
 
+def test_shards_benchmark(tmp_path: Path) -> None:
+    code = f"import shards; shards.measure({str(tmp_path)!r}, quick=True, json={str(tmp_path / 's.json')!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((tmp_path / "s.json").read_text())["results"]
+    assert [result["layout"] for result in results] == ["a file each", "a file each, flat", "16", "64"]
+
+
 @pytest.mark.parametrize("name", ["plan", "shuffle_quality"])
 def test_benchmarks_of_the_order(tmp_path: Path, name: str) -> None:
     assert run(f"benchmarks/{name}.py", "--quick", "--json", tmp_path / "order.json").count("\n|") > 8
@@ -94,6 +104,21 @@ def test_footprint_benchmark_under_a_limit(tmp_path: Path) -> None:
     free, limited, ratio = (float(cell.replace(",", "")) for cell in row.split("|")[2:5])
     assert min(free, limited, ratio) > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_convert_benchmark(tmp_path: Path) -> None:
+    shown = run("benchmarks/convert.py", "--quick", "--json", tmp_path / "c.json", "--dir", tmp_path)
+    results = json.loads((tmp_path / "c.json").read_text())["results"]
+    speed = results["speed"]["images"]
+    assert list(speed["npy to HDF5 gzip"]["gb_per_s"]) == ["oocload", "h5py"]
+    assert {"zarr, chunk by chunk", "zarr, whole"} <= set(speed["npy to Zarr zstd"]["times_of_oocload"])
+    assert all(list(speed[f"proof, {kind}"]["times_of_without"]) == ["with"] for kind in ("HDF5 gzip", "Zarr zstd"))
+    sizes = speed["npy to HDF5 gzip"]["stored_nbytes"]
+    assert sizes["oocload"] <= 1.01 * sizes["h5py"]
+    assert {r["target"] for r in results["memory"]} == {"out.h5", "out.zarr"}
+    assert all(r["rows"] == 256 for r in results["memory"])
+    assert shown.count("\n| npy, out.h5 | ") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["c.json"]
 
 
 def test_soak_benchmark(tmp_path: Path) -> None:

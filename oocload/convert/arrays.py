@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from oocload.convert.chunking import ITEM_CHUNKS, align_heights, chunk_heights, items_height
+from oocload.convert.chunking import (
+    ITEM_CHUNKS,
+    align_heights,
+    chunk_heights,
+    default_chunks_per_shard,
+    items_height,
+)
 from oocload.convert.fields import Spec
 from oocload.convert.spec import FieldSpec
 from oocload.errors import InvalidArgumentError
@@ -34,8 +40,18 @@ class NewArray:
     chunks_per_shard: int = 1
 
     @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Shape of a chunk."""
+        return (self.height, *self.spec.row_shape)
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """Decoded bytes of a chunk."""
+        return self.height * self.spec.row_nbytes
+
+    @property
     def shard_height(self) -> int:
-        """Rows that are written at a time."""
+        """Rows of a shard."""
         return self.height * self.chunks_per_shard
 
 
@@ -51,8 +67,9 @@ def plan_arrays(
     chunk_nbytes: int,
     chunk_rows: int | None = None,
     n_rows: int | None = None,
-    chunks_per_shard: int = 1,
+    chunks_per_shard: int | None = None,
     has_shards: bool = False,
+    batch_size: int | None = None,
 ) -> dict[str, NewArray]:
     """Return every array of a store, in the order of its fields.
 
@@ -65,9 +82,12 @@ def plan_arrays(
     n_rows
         Rows of the store where known.
     chunks_per_shard
-        Chunks of dense fields in one file.
+        Chunks of dense fields in one file, and eight times as many of items, whose chunks are small. None chooses for
+        each array by its length.
     has_shards
-        Whether the format has shards. The chunks of items are small, and so several of them share a file.
+        Whether the format has shards.
+    batch_size
+        Where given, the heights of chunks are multiples or divisors of it; not of items, and not beside ``chunk_rows``.
 
     Raises
     ------
@@ -78,8 +98,7 @@ def plan_arrays(
     dense = {name: spec for name, spec in fields.items() if isinstance(spec, FieldSpec)}
     items = {name: parts_of(name, spec) for name, spec in fields.items() if name not in dense}
     offsets = {list(parts)[-1]: list(parts.values())[-1] for parts in items.values()}
-    heights = _heights({**dense, **offsets}, bool(items), chunk_nbytes, chunk_rows, n_rows)
-    per_shard = ITEM_CHUNKS * chunks_per_shard if has_shards else 1
+    heights = _heights({**dense, **offsets}, bool(items), chunk_nbytes, chunk_rows, n_rows, batch_size)
     for parts in items.values():
         item_nbytes = max(spec.row_nbytes for array, spec in parts.items() if array not in offsets)
         heights |= {array: items_height(item_nbytes, chunk_nbytes) for array in parts if array not in offsets}
@@ -91,16 +110,26 @@ def plan_arrays(
                     f"fields must have names of their own, got {array!r} beside {name!r}, a group that holds it"
                 )
             is_items = name in items and array not in offsets
-            arrays[array] = NewArray(part, heights[array], per_shard if is_items else chunks_per_shard)
+            per_shard = 1
+            if has_shards and chunks_per_shard is not None:
+                per_shard = chunks_per_shard * (ITEM_CHUNKS if is_items else 1)
+            elif has_shards:
+                per_shard = default_chunks_per_shard(None if is_items else n_rows, heights[array], part.row_nbytes)
+            arrays[array] = NewArray(part, heights[array], per_shard)
     return arrays
 
 
 def _heights(
-    specs: Mapping[str, FieldSpec], has_ragged: bool, chunk_nbytes: int, chunk_rows: int | None, n_rows: int | None
+    specs: Mapping[str, FieldSpec],
+    has_ragged: bool,
+    chunk_nbytes: int,
+    chunk_rows: int | None,
+    n_rows: int | None,
+    batch_size: int | None,
 ) -> dict[str, int]:
     row_nbytes = {name: spec.row_nbytes for name, spec in specs.items()}
     if has_ragged:
         row_nbytes[""] = _ASSUMED_ROW_NBYTES  # no field has this name
     if chunk_rows is not None:
         return align_heights(row_nbytes, chunk_rows, n_rows)
-    return chunk_heights(row_nbytes, chunk_nbytes, n_rows)
+    return chunk_heights(row_nbytes, chunk_nbytes, n_rows, batch_size)

@@ -3,61 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
+from oocload.convert.options import Options
+from oocload.convert.parts import check_parts, write_parts
+from oocload.convert.report import Callback, ConversionReport
 from oocload.convert.sources.resolve import resolve
-from oocload.convert.writer import Writer, check_target, target_format
+from oocload.convert.stream import write_whole
+from oocload.convert.workplace import check_target
 from oocload.errors import ConversionError
-from oocload.units import format_bytes
-
-_PIECE_NBYTES = 8 * 2**20  # read from the source at a time, over all fields
-
-
-@dataclass(frozen=True, slots=True)
-class ConversionReport:
-    """What a conversion did.
-
-    Attributes
-    ----------
-    path
-        The new store.
-    n_rows
-        Rows written.
-    fields
-        Names of its fields.
-    nbytes
-        Bytes of its arrays, decoded.
-    stored_nbytes
-        Bytes on disk.
-    seconds
-        Wall time.
-
-    """
-
-    path: str
-    n_rows: int
-    fields: tuple[str, ...]
-    nbytes: int
-    stored_nbytes: int
-    seconds: float
-
-    @property
-    def ratio(self) -> float:
-        """Decoded bytes per byte on disk."""
-        return self.nbytes / self.stored_nbytes if self.stored_nbytes else 0.0
-
-    def __str__(self) -> str:
-        return (
-            f"wrote {self.path}: {self.n_rows:,} rows of {', '.join(self.fields)}; {format_bytes(self.nbytes)} in "
-            f"{format_bytes(self.stored_nbytes)} on disk (ratio {self.ratio:.1f}), {self.seconds:.1f} s"
-        )
 
 
 def convert(
@@ -69,9 +26,14 @@ def convert(
     level: int | None = None,
     chunk_bytes: int | str = DEFAULT_CHUNK_NBYTES,
     chunk_rows: int | None = None,
-    chunks_per_shard: int = 1,
+    batch_size: int | None = None,
+    chunks_per_shard: int | None = None,
+    zarr_format: int = 3,
+    part_bytes: int | str | None = None,
+    memory: int | str | None = None,
+    resume: bool = False,
     overwrite: bool = False,
-    progress: bool | None = None,
+    progress: bool | Callback | None = None,
 ) -> ConversionReport:
     """Write any source as a chunked store; nothing is read whole into memory.
 
@@ -84,18 +46,30 @@ def convert(
         array of arrays, or a pair ``(values, offsets)``, in a mapping or batch; sparse rows a CSR matrix of SciPy.
         Ragged and CSR fields of a store stay what they are; HDF5's of variable length become ragged.
     target
-        Where the store will be: ``.h5`` or ``.hdf5`` for HDF5, ``.zarr`` for Zarr v3. It appears whole, or not at all.
+        Where the store will be: ``.h5`` or ``.hdf5`` for HDF5, ``.zarr`` for Zarr. It appears whole, or not at all.
+        With ``part_bytes`` several files in a folder of their own, ``"train/part-*.h5"``: the folder appears whole.
     fields
         Of a store or ``.npz``: the fields to take; None for all.
-    codec, level, chunk_bytes, chunk_rows, chunks_per_shard, overwrite
+    codec, level, chunk_bytes, chunk_rows, batch_size, chunks_per_shard, zarr_format, overwrite
         As for `oocload.create`.
+    part_bytes
+        The most that each of several files may have, in bytes or such as ``"2 GiB"``; the number of the file takes the
+        place of the star in ``target``, and the same text opens them all.
+    memory
+        Ceiling on what is held, in bytes or such as ``"256 MiB"``; None takes a quarter of the memory that is free, at
+        most 2 GiB.
+    resume
+        Go on with what a killed or failed conversion of the same source, with the same arguments, has left beside
+        ``target``; begin where nothing was left. A source of files must be as it was. Rows of arrays in memory and of
+        iterables are gone through from the first one, and compared with those that are there, not written again.
     progress
-        Whether to show a progress bar; None shows one on a terminal.
+        Whether to show a progress bar: None shows one on a terminal. Or a function, called with a `Progress` after
+        each piece of rows.
 
     Returns
     -------
     ConversionReport
-        Rows, bytes, ratio and time; print it.
+        Rows, bytes, ratio, time and peak memory; print it.
 
     Raises
     ------
@@ -104,7 +78,10 @@ def convert(
     TargetExistsError
         If the target exists and ``overwrite`` is False.
     ConversionError
-        If writing fails, for example on a full disk.
+        If writing fails, for example on a full disk, or if a source that is resumed is not what it was. What was
+        written is kept beside the target, for ``resume=True``.
+    MemoryCeilingError
+        If chunks do not fit into ``memory``.
 
     Examples
     --------
@@ -115,51 +92,25 @@ def convert(
     (1000, ('x',))
 
     """
+    options = Options.checked(
+        codec,
+        level,
+        chunk_bytes,
+        chunk_rows,
+        batch_size,
+        chunks_per_shard,
+        zarr_format,
+        memory,
+        resume,
+        overwrite,
+    )
     path = Path(target)
-    target_format(path)
-    check_target(path, overwrite)
+    options.encoding_for(options.format_of(path))
+    part_nbytes = check_parts(path, part_bytes)
+    check_target(path.parent if part_nbytes else path, overwrite or resume)
     rows = resolve(source, fields)
-    began = time.perf_counter()
-    names: tuple[str, ...] = ()
     if rows.n_rows == 0:
         raise ConversionError(f"source must have at least one row, got none for {os.fspath(target)!r}")
-    with (
-        Writer(
-            path,
-            rows.specs,
-            codec=codec,
-            level=level,
-            chunk_bytes=chunk_bytes,
-            chunk_rows=chunk_rows,
-            chunks_per_shard=chunks_per_shard,
-            n_rows=rows.n_rows,
-            overwrite=overwrite,
-        ) as writer,
-        tqdm(
-            total=rows.n_rows,
-            unit=" rows",
-            unit_scale=True,
-            desc=path.name,
-            disable=None if progress is None else not progress,
-        ) as bar,
-    ):
-        for batch in rows.batches(_PIECE_NBYTES):
-            before = writer.n_rows
-            writer.append_batch(batch)
-            names = tuple(batch)
-            bar.update(writer.n_rows - before)
-    return ConversionReport(
-        path=os.fspath(target),
-        n_rows=writer.n_rows,
-        fields=names,
-        nbytes=writer.nbytes,
-        stored_nbytes=stored_nbytes(path),
-        seconds=time.perf_counter() - began,
-    )
-
-
-def stored_nbytes(path: Path) -> int:
-    """Return the bytes of a file, or of all files below a directory."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    if part_nbytes:
+        return write_parts(rows, path, part_nbytes, options, progress)
+    return write_whole(rows, path, options, progress)

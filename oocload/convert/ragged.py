@@ -42,6 +42,13 @@ class RaggedRows:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def __getitem__(self, rows: slice) -> RaggedRows:
+        """Return some consecutive rows; views but for the offsets."""
+        start, stop, _ = rows.indices(len(self))
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        columns = None if self.columns is None else self.columns[first:last]
+        return RaggedRows(self.values[first:last], self.offsets[start : stop + 1] - first, columns)
+
 
 @dataclass(frozen=True, slots=True)
 class RaggedSpec:

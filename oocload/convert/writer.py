@@ -1,43 +1,47 @@
-"""The writer: rows in, a complete store out, or nothing at its name."""
+"""The writer: rows in, a complete store out, or nothing at its name and a folder beside it from which to go on."""
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from oocload.convert.arrays import plan_arrays
-from oocload.convert.buffers import Buffers, Rows
-from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
-from oocload.convert.fields import Spec, parse_fields, spec_of
-from oocload.convert.targets import Hdf5Target, Target, ZarrTarget, choose_encoding
-from oocload.errors import (
-    ClosedError,
-    ConversionError,
-    InvalidArgumentError,
-    OocloadError,
-    TargetExistsError,
-)
-from oocload.units import parse_bytes
+import numpy as np
 
-_FORMATS = {".h5": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
+import oocload.stores as stores
+from oocload.convert.auto import choose_codec
+from oocload.convert.budget import Budget, share_out
+from oocload.convert.buffers import Rows
+from oocload.convert.encode import Encoding
+from oocload.convert.fields import Spec, parse_fields, spec_of
+from oocload.convert.journal import Journal
+from oocload.convert.options import Options
+from oocload.convert.ragged import RaggedRows
+from oocload.convert.recipe import digest, fields_of
+from oocload.convert.session import Done, Order, Session, Source, load_journal
+from oocload.convert.workplace import Workplace, check_target
+from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, OocloadError
+from oocload.stores.checksums import read_checksums
+
+_UNKNOWN = Source()
 
 
 class Writer:
     """Writes a store row by row, in chunks; made by `create`.
 
     Use it as a context manager: the store appears under its name when the block ends, whole, by one rename. If the
-    block raises, nothing is left. Not thread-safe.
+    block raises, or the process is killed, nothing is at that name, and what was written stays in a folder beside it,
+    ``.NAME.oocload``, from which ``create(..., resume=True)`` goes on. Not thread-safe.
 
     Attributes
     ----------
+    path
+        Where the store will be.
     n_rows
-        Rows appended so far.
+        Rows appended so far; after ``resume=True`` those that are there already, so go on with that row.
     nbytes
         Bytes of them in the arrays of the store, decoded.
 
@@ -46,36 +50,62 @@ class Writer:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        fields: Mapping[str, Any] | None = None,
+        fields: Mapping[str, Any] | None,
+        options: Options,
         *,
-        codec: str | None = None,
-        level: int | None = None,
-        chunk_bytes: int | str = DEFAULT_CHUNK_NBYTES,
-        chunk_rows: int | None = None,
-        chunks_per_shard: int = 1,
         n_rows: int | None = None,
-        overwrite: bool = False,
+        source: Source = _UNKNOWN,
+        piece_nbytes: int = 0,
     ) -> None:
         self.path = Path(path)
         self.n_rows = 0
         self.nbytes = 0
-        self._format = target_format(self.path)
-        self._encoding = choose_encoding(self._format, codec, level)
-        self._chunk_nbytes = parse_bytes(chunk_bytes, "chunk_bytes")
-        self._chunk_rows = _check_count("chunk_rows", chunk_rows)
-        self._per_shard = _check_count("chunks_per_shard", chunks_per_shard) or 1
-        if self._per_shard > 1 and self._format == "hdf5":
-            raise InvalidArgumentError("chunks_per_shard must be 1 for HDF5, which has no shards; write a .zarr store")
+        self._options = options
+        self._format = options.format_of(self.path)
+        self._encoding = options.encoding_for(self._format)
         self._n_rows_expected = n_rows
-        self._overwrite = overwrite
-        check_target(self.path, overwrite)
-        self._partial = self.path.with_name(f".{self.path.name}.partial-{secrets.token_hex(4)}")
-        self._target: Target | None = None
-        self._buffers: Buffers | None = None
+        self._source = source
+        self._piece_nbytes = piece_nbytes
+        self._session: Session | None = None
+        self._budget: Budget | None = None
         self._closed = False
+        self._done: Done | None = None
         self._fields = None if fields is None else parse_fields(fields)
-        if self._fields is not None:
-            self._guarded(self._start, self._fields)
+        check_target(self.path, options.overwrite or options.resume)
+        if options.resume:
+            self._resume()
+        elif self._fields is not None and self._encoding is not None:
+            self._guarded(self._start, self._fields, self._encoding)
+
+    @property
+    def stored_nbytes(self) -> int:
+        """Bytes of the chunks written so far."""
+        return 0 if self._session is None else self._session.stored_nbytes
+
+    @property
+    def fields(self) -> Mapping[str, Spec]:
+        """Name → what each field is; empty before the first rows, where only they tell."""
+        return self._fields or {}
+
+    @property
+    def codec(self) -> str:
+        """The codec and its level, as text; empty before it is chosen."""
+        return "" if self._encoding is None else str(self._encoding)
+
+    @property
+    def budget(self) -> Budget | None:
+        """What reading may hold; None before the first rows, where only they tell the fields."""
+        return self._budget
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the store is there already, made by the run that was to be resumed."""
+        return self._done is not None
+
+    @property
+    def session(self) -> Session | None:
+        """The run that makes the store, for those who write its chunks in other processes."""
+        return self._session
 
     def append(self, **rows: Any) -> None:
         """Append rows: one array per field, all of the same length; copied before this returns.
@@ -86,22 +116,29 @@ class Writer:
         Raises
         ------
         InvalidArgumentError
-            If a field is missing or unknown, or rows have another shape, length or dtype.
+            If a field is missing or unknown, or rows have another shape, length or dtype; nothing is lost.
         ConversionError
-            If the disk is full or cannot be written; nothing is left at the destination's name.
+            If the disk is full or cannot be written; what was written before is kept for ``resume=True``.
 
         """
         self.append_batch(rows)
 
-    def append_batch(self, rows: Mapping[str, Any]) -> None:
-        """Append rows as `append` does, given as a mapping; for field names that are no Python names."""
-        if self._closed:
-            raise ClosedError("writer must be open, and it was closed; create a new store")
-        if self._fields is None:
-            specs = {name: spec_of(name, given) for name, given in rows.items()}
-            self._fields = parse_fields(specs)
-            self._guarded(self._start, self._fields)
-        self._guarded(self._append, _check_rows(rows, self._fields))
+    def append_batch(self, rows: Mapping[str, Any], owned: bool = False) -> None:
+        """Append rows as `append` does, given as a mapping; for field names that are no Python names.
+
+        ``owned`` says that nobody will change the arrays any more, so that they need not be copied.
+        """
+        if self._closed or self.is_whole:
+            raise ClosedError(f"writer must be open, and {self.path} is finished; create a new store")
+        fields = self._fields
+        if fields is None:
+            fields = parse_fields({name: spec_of(name, given) for name, given in rows.items()})
+        checked = check_rows(rows, fields)
+        if self._session is None:
+            self._fields = fields
+            encoding = self._encoding or self._choose(fields, checked)
+            self._guarded(self._start, fields, encoding)
+        self._guarded(self._append, checked, owned)
 
     def close(self) -> None:
         """Finish: the store appears under its name. A second call does nothing.
@@ -111,27 +148,36 @@ class Writer:
         ConversionError
             If no row was appended, or the disk is full.
         TargetExistsError
-            If something appeared at the destination meanwhile.
+            If something appeared at the destination meanwhile; what was written is kept for ``resume=True``.
 
         """
-        if self._closed:
+        if self._closed or self.is_whole:
+            self._closed = True
             return
-        if self.n_rows == 0:
+        if self.n_rows == 0 or self._session is None:
             self.abort()
             raise ConversionError(f"a store must have at least one row, and none was appended to {self.path}")
-        self._guarded(self._finish)
+        self._guarded(self._session.finish)
+        self._closed = True
+
+    def conclude(self, n_rows: int) -> None:
+        """Finish a store whose chunks other processes have written."""
+        assert self._session is not None
+        self.n_rows = n_rows
+        self._guarded(self._session.conclude, n_rows)
         self._closed = True
 
     def abort(self) -> None:
         """Stop and remove what was written; a second call does nothing."""
-        if self._closed:
-            return
+        if not self._closed and self._session is not None:
+            self._session.discard()
         self._closed = True
-        if self._buffers is not None:
-            self._buffers.clear()
-        if self._target is not None:
-            self._target.abort()
-        _remove(self._partial)
+
+    def suspend(self) -> None:
+        """Stop and keep what was written, for ``resume=True``; a second call does nothing."""
+        if not self._closed and self._session is not None:
+            self._session.suspend()
+        self._closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -141,22 +187,87 @@ class Writer:
     ) -> None:
         if exc is None:
             self.close()
-        else:
-            self.abort()
+        elif not self._closed and self._session is not None:
+            self._stop(exc)
 
-    def _start(self, fields: dict[str, Spec]) -> None:
-        arrays = plan_arrays(
-            fields,
-            self._chunk_nbytes,
-            self._chunk_rows,
-            self._n_rows_expected,
-            self._per_shard,
-            has_shards=self._format == "zarr",
-        )
-        make = Hdf5Target if self._format == "hdf5" else ZarrTarget
+    def _resume(self) -> None:
+        """Take up the work of an earlier run, if there is any."""
+        place = Workplace(self.path)
+        journal = None
         try:
-            self._target = make(os.fspath(self._partial), arrays, self._encoding)
-        except OSError:
+            journal = load_journal(place, self._format)
+            if journal is not None and journal.whole is not None:
+                self._finish_whole(place, journal, Done(**journal.whole))
+                return
+            if journal is None and self._is_made():
+                place.remove()
+                return
+            check_target(self.path, self._options.overwrite)
+        except BaseException:
+            if journal is None:
+                place.remove()
+            else:
+                journal.close()
+                place.close()
+            raise
+        fields, encoding = self._fields, self._encoding
+        if journal is not None:
+            fields = fields or fields_of(journal.recipe)
+            encoding = encoding or Encoding(journal.recipe["codec"], journal.recipe["level"])
+        if fields is None or encoding is None:
+            place.remove()
+            return
+        self._fields = fields
+        self._guarded(self._start, fields, encoding, place, journal)
+
+    def _finish_whole(self, place: Workplace, journal: Journal, done: Done) -> None:
+        """Give a store its name that was whole when its maker was killed, unless it has it already."""
+        journal.close()
+        if not place.is_published(done.inode):
+            place.publish(self._options.overwrite)
+        place.remove()
+        self._done, self.n_rows, self.nbytes = done, done.n_rows, done.nbytes
+
+    def _is_made(self) -> bool:
+        """Whether what lies at the destination is what would be made, of a source that is known to be the same."""
+        fields, encoding = self._fields, self._encoding
+        known_source = self._source.identity is not None or not self._source.compared
+        if not self.path.exists() or fields is None or encoding is None or not known_source:
+            return False
+        order = self._order(fields, encoding)
+        try:
+            with stores.open(self.path) as store:
+                found = [read_checksums(store, name) for name in order.arrays]
+                layouts = [store.field(name) for name in fields]
+        except OocloadError:
+            return False
+        if any(known is None or known.conversion != digest(order.recipe) for known in found):
+            return False
+        self.n_rows, self.nbytes = layouts[0].n_rows, sum(layout.nbytes for layout in layouts)
+        self._done = Done(0, self.n_rows, self.nbytes)
+        return True
+
+    def _order(self, fields: Mapping[str, Spec], encoding: Encoding) -> Order:
+        arrays = self._options.arrays_of(fields, self._format, self._n_rows_expected)
+        chunks = [array.chunk_nbytes for array in arrays.values()]
+        n_cores = len(os.sched_getaffinity(0))
+        budget = share_out(self._options.memory, chunks, self._piece_nbytes or max(chunks), n_cores)
+        return Order(self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite)
+
+    def _start(
+        self,
+        fields: dict[str, Spec],
+        encoding: Encoding,
+        place: Workplace | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        try:
+            order = self._order(fields, encoding)
+            self._budget, self._encoding = order.budget, encoding
+            self._session = Session(place or Workplace(self.path), order, journal)
+        except (OSError, OocloadError):
+            if place is not None:
+                place.close()
             raise
         except Exception as exc:  # what a format cannot store, h5py and zarr say in many ways
             shown = ", ".join(f"{name!r}: {spec}" for name, spec in fields.items())
@@ -165,142 +276,54 @@ class Writer:
                 f"fields must be such as {self.path.suffix} can hold, got {shown} ({reason}); "
                 "rename or convert what does not fit, or choose another target"
             ) from exc
-        self._buffers = Buffers(fields, arrays)
+        self.n_rows, self.nbytes = self._session.n_rows, self._session.nbytes
 
-    def _append(self, rows: dict[str, Rows]) -> None:
-        assert self._target is not None
-        assert self._buffers is not None
-        for name, given in rows.items():
-            for full in self._buffers.add(name, given):
-                self._target.write(*full)
-        self.n_rows += len(next(iter(rows.values())))
-        self.nbytes = self._buffers.nbytes
+    def _append(self, rows: dict[str, Rows], owned: bool) -> None:
+        assert self._session is not None
+        self._session.append(rows, owned)
+        self.n_rows, self.nbytes = self._session.n_rows, self._session.nbytes
 
-    def _finish(self) -> None:
-        assert self._target is not None
-        assert self._buffers is not None
-        for full in self._buffers.rest():
-            self._target.write(*full)
-        self._target.finish(self._buffers.lengths, self._buffers.attributes(self.n_rows))
-        check_target(self.path, self._overwrite)
-        _move_into_place(self._partial, self.path)
-
-    def _guarded(self, step: Any, *args: Any) -> None:
-        """Run a step; whatever goes wrong, nothing is left, and what the disk says becomes one clear error."""
+    def _guarded(self, step: Callable[..., None], *args: Any) -> None:
+        """Run a step; whatever goes wrong, what is done is kept, and what the disk says becomes one clear error."""
         try:
             step(*args)
-        except OocloadError:
-            self.abort()
+        except OocloadError as exc:
+            self._stop(exc)
             raise
         except (OSError, RuntimeError) as exc:
-            self.abort()
-            raise ConversionError(_what_failed(exc, self.path)) from exc
-        except BaseException:
-            self.abort()
+            failed = ConversionError(_what_failed(exc, self.path))
+            self._stop(failed)
+            raise failed from exc
+        except BaseException as exc:
+            self._stop(exc)
             raise
 
+    def _stop(self, exc: BaseException) -> None:
+        """Suspend, and say in a note of the exception what is kept."""
+        kept = self._session is not None and self._session.suspend()
+        self._closed = self._closed or self._session is not None
+        if kept and self._session is not None:
+            exc.add_note(
+                f"{self._session.n_rows_kept:,} rows are kept beside {self.path}: pass resume=True (--resume) to go on"
+            )
 
-def create(
-    path: str | os.PathLike[str],
-    fields: Mapping[str, Any] | None = None,
-    *,
-    codec: str | None = None,
-    level: int | None = None,
-    chunk_bytes: int | str = DEFAULT_CHUNK_NBYTES,
-    chunk_rows: int | None = None,
-    chunks_per_shard: int = 1,
-    overwrite: bool = False,
-) -> Writer:
-    """Begin a new HDF5 or Zarr store, to which rows are appended.
-
-    Parameters
-    ----------
-    path
-        Where the store will be; ``.h5`` or ``.hdf5`` for HDF5, ``.zarr`` for Zarr v3.
-    fields
-        Name → ``(row_shape, dtype)``, or a dtype where rows are scalars. ``(None, dtype)`` is for rows of any length,
-        ``((None, 3), dtype)`` for rows of any number of items of shape ``(3,)``. None takes them from the first rows.
-    codec
-        HDF5: ``"gzip"`` (default), ``"lzf"``, ``"none"``. Zarr: ``"zstd"`` (default), ``"blosc"`` (LZ4), ``"gzip"``,
-        ``"none"``.
-    level
-        Of the codec; None takes gzip 4, zstd 3, blosc 5.
-    chunk_bytes
-        Decoded bytes of one chunk of the largest field, about. All large fields get the same height. The items of
-        ragged and sparse rows get chunks of an eighth of it, 4 KiB at least.
-    chunk_rows
-        Rows per chunk of large fields, instead of ``chunk_bytes``; not of the items of ragged and sparse rows.
-    chunks_per_shard
-        Zarr only: chunks in one file; of the items of ragged and sparse rows, eight times as many.
-    overwrite
-        Replace what is at ``path``; it stays until the new store is whole.
-
-    Returns
-    -------
-    Writer
-        A context manager.
-
-    Raises
-    ------
-    TargetExistsError
-        If the destination exists and ``overwrite`` is False.
-    InvalidArgumentError
-        If an argument breaks its rule.
-
-    Examples
-    --------
-    >>> import numpy as np, oocload
-    >>> with oocload.create("digits.h5", fields={"x": ((8, 8), "uint8"), "y": "int64"}) as w:
-    ...     w.append(x=np.zeros((100, 8, 8), "uint8"), y=np.arange(100))
-    >>> oocload.open("digits.h5").fields["x"].shape
-    (100, 8, 8)
-
-    """
-    return Writer(
-        path,
-        fields,
-        codec=codec,
-        level=level,
-        chunk_bytes=chunk_bytes,
-        chunk_rows=chunk_rows,
-        chunks_per_shard=chunks_per_shard,
-        overwrite=overwrite,
-    )
+    def _choose(self, fields: Mapping[str, Spec], rows: Mapping[str, Rows]) -> Encoding:
+        """Return the codec that suits the first rows best."""
+        samples = {name: given for name, given in rows.items() if isinstance(given, np.ndarray)}
+        ragged = {name: given.values for name, given in rows.items() if isinstance(given, RaggedRows)}
+        arrays = {**samples, **ragged}
+        return choose_codec(self._format, arrays, self.path.parent, len(os.sched_getaffinity(0))).encoding
 
 
-def target_format(path: Path) -> str:
-    """Return "hdf5" or "zarr" by the suffix.
+def check_rows(rows: Mapping[str, Any], fields: Mapping[str, Spec]) -> dict[str, Rows]:
+    """Return rows as their fields take them.
 
     Raises
     ------
     InvalidArgumentError
-        If the suffix is another one.
+        If a field is missing or unknown, or rows have another shape, length or dtype.
 
     """
-    try:
-        return _FORMATS[path.suffix.lower()]
-    except KeyError:
-        known = ", ".join(_FORMATS)
-        raise InvalidArgumentError(f"target must end in one of {known}, got {os.fspath(path)!r}") from None
-
-
-def check_target(path: Path, overwrite: bool) -> None:
-    """Raise where the destination is taken, or its folder is not there."""
-    if path.exists() and not overwrite:
-        raise TargetExistsError(
-            f"target must not exist, got {os.fspath(path)!r}; pass overwrite=True (--overwrite) to replace it"
-        )
-    if not path.parent.is_dir():
-        raise ConversionError(f"target's folder must exist, got {os.fspath(path.parent)!r}; make it first")
-
-
-def _check_count(name: str, value: Any) -> int | None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise InvalidArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
-    return value
-
-
-def _check_rows(rows: Mapping[str, Any], fields: dict[str, Spec]) -> dict[str, Rows]:
     if rows.keys() != fields.keys():
         raise InvalidArgumentError(f"rows must be given for fields {sorted(fields)}, got {sorted(rows)}")
     checked: dict[str, Rows] = {name: spec.check(name, rows[name]) for name, spec in fields.items()}
@@ -316,25 +339,3 @@ def _what_failed(exc: BaseException, path: Path) -> str:
     full = getattr(exc, "errno", None) == errno.ENOSPC or "No space left" in text or "errno = 28" in text
     cause = "the disk is full; free some space or choose another place" if full else text
     return f"writing {path} failed: {cause}; nothing was left at that name"
-
-
-def _move_into_place(partial: Path, path: Path) -> None:
-    """Give a finished store its name by one rename; what it replaces goes after that."""
-    if not path.is_dir() and not (path.exists() and partial.is_dir()):
-        os.replace(partial, path)  # one step for a file, and for a directory where nothing stands
-        return
-    replaced = path.with_name(f".{path.name}.replaced-{secrets.token_hex(4)}")
-    os.rename(path, replaced)
-    try:
-        os.rename(partial, path)
-    except BaseException:
-        os.rename(replaced, path)
-        raise
-    _remove(replaced)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from oocload.stores.base import Store
 from oocload.stores.hdf5 import Hdf5Store
 from oocload.stores.joined import JoinedStore, natural_key
 from oocload.stores.npy import NpyStore
+from oocload.stores.recovery import finish_append
 from oocload.stores.zarr import ZarrStore, is_zarr_directory
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".nc", ".nc4", ".h5ad", ".mat")
@@ -63,19 +64,33 @@ def open(path: Paths, *, index_cache: str | os.PathLike[str] | None = None) -> S
     (200, 8)
 
     """
+    paths = expand(path)
     if isinstance(path, str | os.PathLike):
-        if not is_glob(path):
-            return _open_one(os.fspath(path), index_cache)
-        return _join(_expand(os.fspath(path)), os.fspath(path), index_cache)
+        return _join(paths, os.fspath(path), index_cache) if is_glob(path) else _open_one(paths[0], index_cache)
+    shown = ", ".join(paths[:2]) + (f" … ({len(paths)} files)" if len(paths) > 2 else "")
+    return _join(paths, shown, index_cache)
+
+
+def expand(path: Paths) -> list[str]:
+    """Return the paths that a path, a glob or a list of them stands for, in the order of their rows.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If a glob matches nothing.
+    InvalidArgumentError
+        If it is no path, or an empty list.
+
+    """
+    if isinstance(path, str | os.PathLike):
+        return _expand(os.fspath(path)) if is_glob(path) else [os.fspath(path)]
     if not isinstance(path, Sequence) or not all(isinstance(p, str | os.PathLike) for p in path):
         raise InvalidArgumentError(
             f"store must be a path, a glob or a list of paths, got {path!r}; pass a str or a pathlib.Path"
         )
     if not path:
         raise InvalidArgumentError("store must be a path, a glob or a list of at least one path, got an empty list")
-    paths = [p for each in path for p in (_expand(os.fspath(each)) if is_glob(each) else [os.fspath(each)])]
-    shown = ", ".join(map(str, paths[:2])) + (f" … ({len(paths)} files)" if len(paths) > 2 else "")
-    return _join(paths, shown, index_cache)
+    return [p for each in path for p in expand(each)]
 
 
 def is_glob(path: str | os.PathLike[str]) -> bool:
@@ -103,25 +118,44 @@ def _join(paths: list[str], shown: str, index_cache: str | os.PathLike[str] | No
         raise
 
 
-def _open_one(path: str, index_cache: str | os.PathLike[str] | None) -> Store:
-    file, _, group = path.partition("::")
+def format_of(path: str) -> str:
+    """Return "hdf5", "zarr" or "npy", by the suffix of a path or by what lies there; it may be damaged all the same.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If nothing lies at the path.
+    StoreFormatError
+        If neither says what it is.
+
+    """
+    file = path.partition("::")[0]
     name = file.lower().rstrip("/")
+    finish_append(file)
     if name.endswith(HDF5_SUFFIXES):
-        return Hdf5Store(file, group, index_cache)
+        return "hdf5"
     if name.endswith(ZARR_SUFFIXES) or is_zarr_directory(Path(file)):
-        return ZarrStore(file, group)
+        return "zarr"
     if name.endswith(NPY_SUFFIXES):
-        return NpyStore(file)
+        return "npy"
     if not Path(file).exists():
         raise StoreNotFoundError(f"store must exist, got {file!r}; nothing lies at that path")
     if Path(file).is_dir():  # a Zarr hierarchy may lack metadata at its top
-        return ZarrStore(file, group)
+        return "zarr"
     if h5py.is_hdf5(file):
-        return Hdf5Store(file, group, index_cache)
+        return "hdf5"
     known = ", ".join((*HDF5_SUFFIXES, *ZARR_SUFFIXES, *NPY_SUFFIXES))
     raise StoreFormatError(
         f"store must have a suffix that names its format ({known}), got {file!r}; rename it, or run oocload convert"
     )
 
 
-__all__ = ["HDF5_SUFFIXES", "NPY_SUFFIXES", "ZARR_SUFFIXES", "Paths", "Store", "is_glob", "open"]
+def _open_one(path: str, index_cache: str | os.PathLike[str] | None) -> Store:
+    file, _, group = path.partition("::")
+    found = format_of(path)
+    if found == "hdf5":
+        return Hdf5Store(file, group, index_cache)
+    return ZarrStore(file, group) if found == "zarr" else NpyStore(file)
+
+
+__all__ = ["HDF5_SUFFIXES", "NPY_SUFFIXES", "ZARR_SUFFIXES", "Paths", "Store", "expand", "format_of", "is_glob", "open"]

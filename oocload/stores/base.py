@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -99,6 +99,22 @@ class Store(ABC):
     def parts(self, name: str) -> tuple[Part, ...]:
         """Return where the rows of a field lie that is made of fields of other stores; empty for any other."""
         return ()
+
+    def notes(self, name: str, prefix: str) -> dict[str, bytes]:
+        """Return what was put beside an array under names that begin so: its checksums (`stores.checksums`)."""
+        return {}
+
+    def trouble(self) -> str:
+        """Return why the format's own library cannot list the store, where no one array is to blame; else empty."""
+        return ""
+
+    def not_found(self, name: str, locations: ChunkLocations) -> Iterator[int]:
+        """Yield chunks of an array that lie where `locate` says, and that the format's own library does not find."""
+        return iter(())
+
+    def root_attribute(self, name: str) -> tuple[str, str] | None:
+        """Return an attribute of the root of the whole store, and the path of these fields' group below that root."""
+        return None
 
     def field(self, name: str) -> FieldLayout:
         """Return the layout of one field, or of a member of one.

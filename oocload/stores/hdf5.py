@@ -28,6 +28,7 @@ from oocload.layout import ChunkGrid, ChunkLocations, FieldLayout, FileStamp
 from oocload.stores.base import Part, Store, check_stamp
 from oocload.stores.chunk_table import ChunkTable, cache_file
 from oocload.stores.hdf5_fields import Found, describe, walk
+from oocload.stores.hdf5_lookup import chunks_not_found
 from oocload.stores.joined import join_parts
 from oocload.stores.ragged import Encoding, gather
 from oocload.stores.virtual import RowMapping, row_mappings
@@ -134,6 +135,35 @@ class Hdf5Store(Store):
                 raise ChunkError(f"{self.address}, field {name!r}, rows {start} to {stop}: {exc}") from exc
         return np.asarray(rows, dtype=field.dtype)
 
+    def notes(self, name: str, prefix: str) -> dict[str, bytes]:
+        """Return attributes of a dataset that are bytes."""
+        with self._metadata() as root:
+            item = root.get(name)
+            attributes: Any = item.attrs if isinstance(item, h5py.Dataset) else {}
+            return {key: _as_bytes(attributes, key) for key in attributes if key.startswith(prefix)}
+
+    def trouble(self) -> str:
+        """Return why HDF5 cannot go through the file, though it opens each dataset by its name; else empty."""
+        with self._lock, _open_file(self._path, self.address) as file:
+            try:
+                file.visit(lambda name: None)
+            except (RuntimeError, OSError, ValueError) as exc:
+                return f"HDF5 cannot list it: {exc}"
+        return ""
+
+    def not_found(self, name: str, locations: ChunkLocations) -> Iterator[int]:
+        """Yield chunks that HDF5 does not find by their keys in its index."""
+        field = self.array(name)
+        if field.chunks is not None and isinstance(locations, ChunkTable):
+            with self._metadata() as root:
+                yield from chunks_not_found(root[name], ChunkGrid(field.shape, field.chunks), locations)
+
+    def root_attribute(self, name: str) -> tuple[str, str] | None:
+        """Return an attribute of the file's root group, and the path of this group."""
+        with self._metadata() as root:
+            found = root.file.attrs.get(name)
+            return None if found is None else (str(found), self._group)
+
     def parts(self, name: str) -> tuple[Part, ...]:
         """Return the sources of a virtual dataset that puts their rows one after the other."""
         return self._parts.get(name, ())
@@ -203,7 +233,7 @@ class Hdf5Store(Store):
                 yield self._group_of(file)
             except OocloadError:
                 raise
-            except (RuntimeError, OSError, ValueError, KeyError, TypeError) as exc:
+            except (RuntimeError, OSError, ValueError, KeyError, TypeError, OverflowError) as exc:
                 raise StoreFormatError(f"{self.address} is damaged: h5py cannot read its metadata: {exc}") from exc
 
     def _root(self) -> h5py.Group:
@@ -219,6 +249,14 @@ class Hdf5Store(Store):
         if not isinstance(group, h5py.Group):
             raise UnknownFieldError(f"group {self._group!r} must be a group of {self.address}, and is not one")
         return group
+
+
+def _as_bytes(attributes: h5py.AttributeManager, name: str) -> bytes:
+    """Return an attribute's bytes; none where it is damaged, which who decodes them reports."""
+    try:
+        return np.asarray(attributes[name], np.uint8).tobytes()
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError):
+        return b""
 
 
 def _keep(table: ChunkTable, file: Path) -> None:

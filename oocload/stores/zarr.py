@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from zarr.storage import ZipStore
 
 from oocload.errors import ChunkError, StoreFormatError, StoreNotFoundError, UnknownFieldError
 from oocload.forks import renew_in_child
-from oocload.layout import ChunkLocations, FileStamp
+from oocload.layout import ChunkLocations, FieldLayout, FileStamp
 from oocload.stores.base import Store, check_stamp
 from oocload.stores.ragged import Encoding, gather
 from oocload.stores.zarr_chunks import ChunkObjects, DirectoryObjects, Objects, Shards, ZipObjects, zip_unsuited
-from oocload.stores.zarr_fields import config_of, describe
-from oocload.stores.zarr_members import Member, members, members_one_by_one, one_line, paths_of_metadata
+from oocload.stores.zarr_fields import config_of, describe, reason_for_unusual_shards
+from oocload.stores.zarr_members import Member, attributes_of, members, members_one_by_one, one_line, paths_of_metadata
 
 
 class ZarrStore(Store):
@@ -54,6 +55,7 @@ class ZarrStore(Store):
         renew_in_child(self)
         self._pid = os.getpid()
         self._is_directory = Path(self._path).is_dir()
+        self._trouble = ""
         found, groups = self._list()
         self._members: dict[str, Member] | None = found
         versions = sorted({str(m.array.metadata.zarr_format) for m in found.values() if m.array is not None})
@@ -65,18 +67,32 @@ class ZarrStore(Store):
     def locate(self, name: str) -> ChunkLocations:
         """Return where the chunks of a field lie; shard indexes are read when they are first needed."""
         field = self.array(name)
-        member = self._opened()[name]
+        member = self.member(name)
         objects: Objects
         if self._is_directory:
             objects = DirectoryObjects(os.path.join(self._path, member.path))
+        elif packed := zip_unsuited(self._path):
+            raise StoreFormatError(f"{self.address}, field {name!r}: its chunks cannot be found in a {packed}")
         else:
             objects = ZipObjects(self._path, member.path)
+        return self.locate_among(objects, field)
+
+    def locate_among(self, objects: Objects, field: FieldLayout) -> ChunkLocations:
+        """Return where the chunks of a field lie among objects that are named as those of the store."""
+        member = self.member(field.name)
         assert member.array is not None
         metadata: Any = member.array.metadata
         if field.shards is None:
             return ChunkObjects(objects, metadata.encode_chunk_key, field)
-        sharding = config_of(metadata.to_dict()["codecs"][0])["configuration"]
-        return Shards(f"{self.address}, field {name!r}", objects, metadata.encode_chunk_key, sharding, field)
+        chain = [config_of(codec) for codec in metadata.to_dict()["codecs"]]
+        if unusual := reason_for_unusual_shards(chain):
+            raise StoreFormatError(f"{self.address}, field {field.name!r}: its chunks cannot be found in {unusual}")
+        sharding = chain[0]["configuration"]
+        return Shards(f"{self.address}, field {field.name!r}", objects, metadata.encode_chunk_key, sharding, field)
+
+    def member(self, name: str) -> Member:
+        """Return an array as zarr opened it."""
+        return self._opened()[name]
 
     def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Read rows with zarr."""
@@ -91,6 +107,38 @@ class ZarrStore(Store):
         except Exception as exc:  # zarr's codecs raise errors of many unrelated types
             raise ChunkError(f"{self.address}, field {name!r}, rows {start} to {stop}: {exc}") from exc
         return np.asarray(rows, dtype=field.dtype)
+
+    def notes(self, name: str, prefix: str) -> dict[str, bytes]:
+        """Return files of an array's folder, or members of the zip file."""
+        member = self._opened().get(name)
+        if member is None:  # a group that is one field
+            return {}
+        folder = member.path
+        if self._is_directory:
+            files = Path(self._path, folder).glob(f"{prefix}*")
+            return {file.name: file.read_bytes() for file in files}
+        begin = f"{folder}/{prefix}" if folder else prefix
+        with zipfile.ZipFile(self._path) as archive:
+            return {n[len(begin) - len(prefix) :]: archive.read(n) for n in archive.namelist() if n.startswith(begin)}
+
+    def trouble(self) -> str:
+        """Return why zarr cannot list the members of the group, though it opens each array; else empty."""
+        return self._trouble
+
+    def root_attribute(self, name: str) -> tuple[str, str] | None:
+        """Return an attribute of the root, which may lie above the directory that was opened, and the path from it."""
+        if not self._is_directory:
+            found = _open_node(self._path, "", self.address).attrs.get(name)
+            return None if found is None else (str(found), self._group)
+        here = Path(self._path, self._group)
+        for folder in (here, *here.parents):
+            if folder != here and not is_zarr_directory(folder):
+                break
+            found = attributes_of(folder).get(name)
+            if found is not None:
+                below = here.relative_to(folder).as_posix()
+                return str(found), "" if below == "." else below
+        return None
 
     def check_unchanged(self) -> None:
         """Raise where metadata, or the zip file, is not what was opened; chunks have no stamps of their own."""
@@ -134,6 +182,8 @@ class ZarrStore(Store):
         except Exception as exc:  # damaged or unknown metadata of a member, in as many ways as zarr has
             found, groups = members_one_by_one(self._path, self._group) if self._is_directory else ({}, {})
             if any(m.array is not None for m in found.values()):
+                if all(m.array is not None and m.dtype is None for m in found.values()):
+                    self._trouble = f"zarr cannot list it: {one_line(exc)}"
                 return found, groups
             problem = exc if isinstance(exc, StoreFormatError) else f"zarr cannot read its metadata: {one_line(exc)}"
             raise StoreFormatError(f"{self.address} must be a Zarr store: {problem}") from exc

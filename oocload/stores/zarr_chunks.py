@@ -19,7 +19,9 @@ from oocload.errors import ChunkError, StoreFormatError
 from oocload.layout import ByteRange, ChunkGrid, FieldLayout, FileStamp
 from oocload.stores.zarr_fields import config_of
 
-_SHARD_INDEXES_KEPT = 64
+_SHARD_INDEXES_NBYTES = 4 * 2**20  # kept of one array, or of 64 shards if that is more
+_LEAST_SHARD_INDEXES = 64
+_INDEX_OVERHEAD = 512  # of Python's objects around one
 _PLACES_KEPT = 4096  # of chunks with objects of their own: looking for one costs 10 µs, which a small chunk feels
 _MEMBER_NBYTES = 192  # a name, two numbers and their places in a dict
 _PLACE_NBYTES = 512  # a path, three numbers and their places in a dict
@@ -185,6 +187,7 @@ class Shards:
         self._checksummed = len(index_codecs) == 2
         big = str(index_codecs[0].get("configuration", {}).get("endian")).endswith("big")
         self._entry = np.dtype(">u8" if big else "<u8")
+        self._n_kept = max(_LEAST_SHARD_INDEXES, _SHARD_INDEXES_NBYTES // (self._index_nbytes + _INDEX_OVERHEAD))
         self._indexes: OrderedDict[str, _Index | None] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -192,7 +195,7 @@ class Shards:
     def nbytes(self) -> int:
         """Bytes that the kept shard indexes can come to."""
         n_shards = -(-self._grid.n_chunks // self._n_per_shard)
-        return self._objects.nbytes + min(_SHARD_INDEXES_KEPT, n_shards) * self._index_nbytes
+        return self._objects.nbytes + min(self._n_kept, n_shards) * (self._index_nbytes + _INDEX_OVERHEAD)
 
     def find(self, chunk: int) -> ByteRange | None:
         """Return a chunk's range inside its shard, or None where it or the shard was never written."""
@@ -218,7 +221,7 @@ class Shards:
         index = self._read_index(key)
         with self._lock:
             self._indexes[key] = index
-            while len(self._indexes) > _SHARD_INDEXES_KEPT:
+            while len(self._indexes) > self._n_kept:
                 self._indexes.popitem(last=False)
         return index
 

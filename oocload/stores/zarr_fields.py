@@ -124,9 +124,8 @@ def _describe_v3(meta: Mapping[str, Any], dtype: np.dtype[Any]) -> _Chunks:
     chain = [config_of(c) for c in meta["codecs"]]
     reason = ""
     if chain[0]["name"] == "sharding_indexed":
-        config = chain[0]["configuration"]
-        reason = _reason_for_unusual_shards(chain, config)
-        chain = [config_of(c) for c in config["codecs"]]
+        reason = reason_for_unusual_shards(chain)
+        chain = [config_of(c) for c in chain[0]["configuration"]["codecs"]]
     stored, axes = dtype, tuple(range(len(meta["shape"])))
     codecs: list[Codec] = []
     for config in chain:
@@ -142,7 +141,9 @@ def _describe_v3(meta: Mapping[str, Any], dtype: np.dtype[Any]) -> _Chunks:
     return stored, tuple(codecs), axes, reason
 
 
-def _reason_for_unusual_shards(chain: list[Any], config: Mapping[str, Any]) -> str:
+def reason_for_unusual_shards(chain: list[Any]) -> str:
+    """Return why our own code does not find the chunks of shards with such codecs; empty when it does."""
+    config = chain[0]["configuration"]
     index = [config_of(c)["name"] for c in config["index_codecs"]]
     inner = [config_of(c)["name"] for c in config["codecs"]]
     if len(chain) > 1 or index not in (["bytes", "crc32c"], ["bytes"]):

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,11 @@ def members_one_by_one(root: str, group: str) -> tuple[dict[str, Member], dict[s
         member = _open_one(folder, name, _name(folder, root))
         found["x" if folder == top else _name(folder, top)] = member
     return found, groups
+
+
+def attributes_of(folder: Path) -> Mapping[str, Any]:
+    """Return the attributes of the group in a folder; none where there is no group, or its metadata is damaged."""
+    return _attributes(str(folder), os.listdir(folder))
 
 
 def _name(folder: str, top: str) -> str:

@@ -170,7 +170,7 @@ def test_chunks_have_the_same_height_in_every_large_field(tmp_path: Path) -> Non
         oocload.convert(rows, tmp_path / target, chunk_bytes="120 KiB")
         fields = oocload.open(tmp_path / target).fields
         assert fields["a"].chunk_rows == fields["b"].chunk_rows == 102
-        assert fields["y"].chunk_rows == 4080
+        assert fields["y"].chunk_rows == 3264
         with oocload.Loader(tmp_path / target, 10, seed=0) as loader:
             assert loader.stats.amplification == 0
 
@@ -333,7 +333,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"codec": "brotli"}, "codec must be one of 'none', 'gzip', 'lzf' for this format, got 'brotli'"),
+            ({"codec": "brotli"}, "codec must be one of 'none', 'gzip', 'lzf', .* for this format, got 'brotli'"),
             ({"level": 30}, "level must be from 0 to 9 for codec 'gzip', got 30"),
             ({"codec": "none", "level": 1}, "level must be left out for codec 'none', got 1"),
             ({"chunk_bytes": "big"}, "chunk_bytes must be a size above zero, got 'big'"),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oocload
-from oocload.convert import convert as conversion
+from oocload.convert import budget
 from oocload.convert.ragged import RaggedRows
 from oocload.convert.sources.resolve import resolve
 from oocload.errors import ChunkError, ConversionError, InvalidArgumentError, StoreFormatError
@@ -96,7 +96,7 @@ NAMES = ["h5", "zarr", "open", "joined", "field", "list", "lists", "objects", "p
 
 @pytest.fixture(params=[997, 2**23])
 def piece_nbytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(conversion, "_PIECE_NBYTES", request.param)
+    monkeypatch.setattr(budget, "_PIECE_NBYTES", request.param)
     return int(request.param)
 
 

@@ -1,6 +1,3 @@
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oocload
-from oocload.convert.chunking import align_heights, chunk_heights
 from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, TargetExistsError
 from tests.conftest import check_rows, numbered, read_back
 
@@ -94,6 +90,9 @@ def test_target_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     with pytest.raises(TargetExistsError, match="target must not exist"):
         writer.close()
     assert (tmp_path / "w.h5").read_text() == "mine"
+    with oocload.create(tmp_path / "w.h5", resume=True, overwrite=True) as writer:  # what was done is kept
+        assert writer.n_rows == 3
+    assert read_back(tmp_path / "w.h5")["x"].tolist() == [0, 0, 0]
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -124,47 +123,3 @@ def test_values_that_may_not_fit_are_refused(tmp_path: Path) -> None:
     writer.append(x=np.array([1, 2, 3], "u1"))  # a refused append loses nothing
     writer.close()
     assert read_back(tmp_path / "w.h5")["x"].tolist() == [1, 2, 3]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a small tmpfs")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-@pytest.mark.parametrize("target", ["w.h5", "w.zarr"])
-def test_full_disk(small_disk: Path, target: str) -> None:
-    rng = np.random.default_rng(0)
-    pieces = (rng.integers(0, 256, (1000, 1000), dtype=np.uint8) for _ in range(10))
-    with pytest.raises(
-        ConversionError, match=r"writing .* failed: the disk is full; free some space .*; nothing was left"
-    ):
-        oocload.convert(pieces, small_disk / target)
-    assert list(small_disk.iterdir()) == []
-
-
-@given(
-    rows=st.dictionaries(st.sampled_from("abc"), st.integers(1, 10**7), min_size=1),
-    chunk=st.integers(1, 10**7),
-    n_rows=st.one_of(st.none(), st.integers(1, 10**6)),
-)
-def test_heights(rows: dict[str, int], chunk: int, n_rows: int | None) -> None:
-    heights = chunk_heights(rows, chunk, n_rows)
-    largest = max(rows, key=lambda n: rows[n])
-    assert all(h >= 1 for h in heights.values())
-    assert heights[largest] * rows[largest] <= max(chunk, rows[largest])
-    if n_rows is None:
-        assert all(h % heights[largest] == 0 for h in heights.values())
-    else:
-        assert all(h <= n_rows for h in heights.values())
-
-
-def test_small_fields_get_several_heights() -> None:
-    assert align_heights({"x": 12288, "y": 8}, 85) == {"x": 85, "y": 85 * 48}
-    assert align_heights({"x": 784, "y": 1}, 10) == {"x": 10, "y": 7840}

@@ -1,0 +1,71 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from oocload.convert import workplace
+from oocload.convert.workplace import Workplace
+from oocload.errors import ConversionError, TargetExistsError
+
+
+def make(path: Path, is_folder: bool, text: str) -> None:
+    if is_folder:
+        path.mkdir()
+        path = path / "content"
+    path.write_text(text)
+
+
+def text_of(path: Path) -> str:
+    return (path / "content" if path.is_dir() else path).read_text()
+
+
+@pytest.mark.parametrize("new_is_folder", [False, True])
+@pytest.mark.parametrize("old", ["nothing", "file", "folder"])
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_one_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_is_folder: bool, old: str, exchanges: bool
+) -> None:
+    if not exchanges:
+        monkeypatch.setattr(workplace, "_exchange", lambda one, other: False)
+    place = Workplace(tmp_path / "store")
+    make(place.store, new_is_folder, "new")
+    inode = os.stat(place.store).st_ino
+    if old != "nothing":
+        make(tmp_path / "store", old == "folder", "old")
+        with pytest.raises(TargetExistsError, match="target must not exist, got .*; pass overwrite=True"):
+            place.publish(overwrite=False)
+    assert not place.is_published(inode)
+    place.publish(overwrite=True)
+    assert place.is_published(inode)
+    assert text_of(tmp_path / "store") == "new"
+    place.remove()
+    assert os.listdir(tmp_path) == ["store"]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    place = Workplace(tmp_path / "store.h5")
+    with pytest.raises(ConversionError, match=r"another is writing .*store\.h5; wait for it, or choose another place"):
+        Workplace(tmp_path / "store.h5")
+    place.close()
+    place.close()
+    other = Workplace(tmp_path / "store.h5")
+    other.remove()
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_was_about_to_be_replaced_comes_back(tmp_path: Path) -> None:
+    place = Workplace(tmp_path / "store")
+    make(place.folder / "replaced", True, "old")  # killed between the two renames of a file system without exchange
+    make(place.store, True, "new")
+    place.clear()
+    assert text_of(tmp_path / "store") == "old"
+    assert os.listdir(place.folder) == []
+    place.remove()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ConversionError, match=r"target's folder must be writable, got '.*file': Not a directory; choose"
+    ):
+        Workplace(tmp_path / "file" / "store.h5")
