@@ -14,7 +14,7 @@ from oocload.chunks.target import Places
 from oocload.convert.sources.ahead import ReadAhead, Readers, ReadRows
 from oocload.convert.sources.base import ArraySource
 from oocload.convert.sources.fresh import fresh_rows
-from oocload.convert.sources.identity import Identity, array_identity, store_facts
+from oocload.convert.sources.identity import Identity, array_identity, lies_in_folders, store_facts
 from oocload.layout import FieldLayout, Segment
 from oocload.stores.base import Store
 
@@ -52,6 +52,11 @@ class StoreField(ArraySource):
     def held_nbytes(self) -> int:
         """Return the bytes of the index of chunks."""
         return self._reader.held_nbytes
+
+    @property
+    def identity_walks(self) -> bool:
+        """Whether it is made of folders, such as Zarr's."""
+        return lies_in_folders(self._store, self._field)
 
     def identity(self) -> Identity:
         """Return shape and dtype, and size and time of every file."""
