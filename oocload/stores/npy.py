@@ -18,6 +18,7 @@ from oocload.stores.base import Store, check_stamp, direct_path_enabled, native,
 from oocload.stores.chunk_table import ChunkTable
 
 _MOST_HEADER_NBYTES = 10_000  # of a header that is parsed, as in NumPy
+_STRIP_NBYTES = 2**20  # of rows in Fortran order, gathered at a time
 
 
 class NpyStore(Store):
@@ -58,18 +59,24 @@ class NpyStore(Store):
         return ChunkTable.contiguous(self._path, self._stamp, self._offset, self.field(name).nbytes)
 
     def read_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Read rows through a memory map."""
+        """Read rows."""
         field = self.field(name)
+        stop = max(start, min(stop, field.n_rows))
         try:
             self.check_unchanged()
-        except StoreFormatError as exc:
+            if not field.nbytes:
+                return np.empty((stop - start, *field.row_shape), field.dtype)
+            with open(self._path, "rb", buffering=0) as file:
+                if self._fortran:
+                    columns = ColumnRows(file.fileno(), self._offset, field.shape, field.stored_dtype)
+                    return columns.read(start, stop).astype(field.dtype, copy=False)
+                rows = np.empty((stop - start, *field.row_shape), field.stored_dtype)
+                _fill(
+                    file.fileno(), self._offset + start * rows[:1].nbytes, memoryview(rows.reshape(-1).view(np.uint8))
+                )
+                return rows.astype(field.dtype, copy=False)
+        except (StoreFormatError, OSError) as exc:
             raise ChunkError(f"{self.address}, field {name!r}, rows {start} to {stop}: {exc}") from exc
-        if not field.nbytes:
-            return np.empty((stop - start, *field.row_shape), field.dtype)
-        shape = field.shape[::-1] if self._fortran else field.shape
-        stored = np.memmap(self._path, field.stored_dtype, "r", self._offset, shape)
-        whole = stored.T if self._fortran else stored
-        return np.array(whole[start:stop], dtype=field.dtype, order="C")
 
     def check_unchanged(self) -> None:
         """Raise where the file is not the one that was opened."""
@@ -97,6 +104,54 @@ class NpyStore(Store):
             reason = "direct path switched off"
         path = "numpy" if reason else "direct"
         return FieldLayout("x", shape, native(dtype), dtype, None, read_path=path, reason=reason)  # type: ignore[arg-type]
+
+
+class ColumnRows:
+    """Rows of an array in Fortran order in a file, read column by column.
+
+    A memory map would do, but for memory: each column that a row touches brings in pages around it, some 64 KiB.
+
+    Parameters
+    ----------
+    descriptor, offset
+        The file, and where the array begins in it.
+    shape, dtype
+        Of the array.
+
+    """
+
+    def __init__(self, descriptor: int, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._descriptor, self._offset, self._shape, self._dtype = descriptor, offset, shape, dtype
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows, in C order. Thread-safe."""
+        rows = np.empty((max(0, min(stop, self._shape[0]) - start), *self._shape[1:]), self._dtype)
+        row_nbytes = rows[:1].nbytes
+        if not row_nbytes:
+            return rows
+        step = max(1, _STRIP_NBYTES // row_nbytes)
+        buffer = np.empty(min(step, len(rows)) * row_nbytes, np.uint8)
+        for first in range(0, len(rows), step):
+            n_rows = min(step, len(rows) - first)
+            rows[first : first + n_rows] = self._gather(start + first, n_rows, buffer[: n_rows * row_nbytes])
+        return rows
+
+    def _gather(self, first: int, n_rows: int, buffer: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return rows as a view of a buffer that holds their columns one after the other."""
+        itemsize = self._dtype.itemsize
+        view, nbytes = memoryview(buffer), n_rows * itemsize
+        for column, at in enumerate(range(0, len(buffer), nbytes)):
+            offset = self._offset + (column * self._shape[0] + first) * itemsize
+            _fill(self._descriptor, offset, view[at : at + nbytes])
+        return buffer.view(self._dtype).reshape(*self._shape[:0:-1], n_rows).T
+
+
+def _fill(descriptor: int, offset: int, wanted: memoryview) -> None:
+    while len(wanted):
+        n = os.preadv(descriptor, [wanted], offset)
+        if not n:
+            raise OSError(f"the file ends at byte {offset}, {len(wanted)} bytes too early")
+        wanted, offset = wanted[n:], offset + n
 
 
 def read_npy_header(stream: Any, label: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

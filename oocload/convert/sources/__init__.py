@@ -1,4 +1,4 @@
 """Where rows come from. Each source is one small class, streamed, never read whole.
 
-An `ArraySource` is one array; a `RowSource` is what a conversion reads: several of them side by side, or batches.
+A `RowSource` is what a conversion reads: batches, or several `FieldSource` side by side, each read ahead by threads.
 """

@@ -13,7 +13,7 @@ from oocload.chunks.scratch import Scratch
 from oocload.convert.sources.ahead import ReadAhead, Readers, ReadRows
 from oocload.convert.sources.base import ArraySource
 from oocload.convert.sources.identity import Identity
-from oocload.convert.sources.objects import object_identity
+from oocload.convert.sources.objects import object_identity, reads_a_folder
 from oocload.layout import Segment
 
 
@@ -36,6 +36,11 @@ class SliceSource(ArraySource):
         chunks = getattr(self._array, "chunks", None)
         height = chunks[0] if isinstance(chunks, tuple) and chunks and isinstance(chunks[0], int) else 0
         return (Segment(0, self.n_rows, height, 0),)
+
+    @property
+    def identity_walks(self) -> bool:
+        """Whether it is zarr's, in a folder."""
+        return reads_a_folder(self._array)
 
     def identity(self) -> Identity | None:
         """Return what the library's own object says of the file that it reads; None for what is in memory."""

@@ -161,6 +161,11 @@ class FieldSource(ABC):
         """Return what the source itself holds while it is read, such as the index of chunks."""
         return 0
 
+    @property
+    def identity_walks(self) -> bool:
+        """Whether `identity` looks at every file of a folder, of which there may be very many."""
+        return False
+
     def identity(self) -> Identity | None:
         """Return what tells the field from others; None where only its rows can."""
         return None

@@ -58,6 +58,12 @@ def store_facts(store: Store, field: FieldLayout) -> list[Facts]:
     return facts
 
 
+def lies_in_folders(store: Store, field: FieldLayout) -> bool:
+    """Whether a field, or a part of it, has files of its own in a folder."""
+    stores = [p.store for p in store.parts(field.name)] or [store]
+    return any(os.path.isdir(s.address.partition("::")[0]) for s in stores)
+
+
 def directory_facts(path: str) -> Facts:
     """Return the number of files below a folder, the sum of their sizes, and the latest time of a change."""
     n_files = nbytes = latest = 0

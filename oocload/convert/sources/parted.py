@@ -15,6 +15,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import uuid4
 
 import h5py
 import numpy as np
@@ -34,6 +35,9 @@ from oocload.convert.sources.side_by_side import SideBySide
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError
 from oocload.stores.base import Store
 
+_MOST_SAME = 1000
+_same: dict[tuple[str, str], None] = {}  # what was found to be the same in this process: token and field
+
 
 @dataclass(frozen=True)
 class Description:
@@ -50,6 +54,8 @@ class Description:
         What the rows are cast to, or None.
     identities
         Field → identity, of what is opened there.
+    token
+        Tells this description from any other.
 
     """
 
@@ -58,6 +64,7 @@ class Description:
     fields: Sequence[str] | None
     dtypes: Any
     identities: Mapping[str, Identity | None]
+    token: str
 
     def only(self, names: Sequence[str]) -> Description:
         """Return the description of some fields."""
@@ -74,7 +81,7 @@ class Description:
     def part(self, start: int, stop: int) -> dict[str, Any]:
         """Return what a task needs for some rows: a dict that can be pickled when dask arrays in it are computed."""
         part = {"start": start, "stop": stop, "fields": self.fields, "dtypes": self.dtypes}
-        return {**part, "source": self._rows(start, stop), "identities": dict(self.identities)}
+        return {**part, "source": self._rows(start, stop), "identities": dict(self.identities), "token": self.token}
 
     def _rows(self, start: int, stop: int) -> Any:
         if not isinstance(self.source, Mapping):
@@ -122,7 +129,7 @@ def describe(
     rows: RowSource = SideBySide(found)
     there = sent if isinstance(sent, Mapping) else dict.fromkeys(found, "")
     identities = {name: found[name].identity() for name, value in there.items() if _is_opened_there(value)}
-    return Description(rows if dtypes is None else Cast(rows, dtypes), sent, fields, dtypes, identities)
+    return Description(rows if dtypes is None else Cast(rows, dtypes), sent, fields, dtypes, identities, uuid4().hex)
 
 
 def open_part(part: Mapping[str, Any]) -> RowSource:
@@ -145,7 +152,7 @@ def open_part(part: Mapping[str, Any]) -> RowSource:
         ) from exc
     assert found is not None
     for name, identity in part["identities"].items():
-        if found[name].identity() != identity:
+        if not _is_same(found[name], identity, (part["token"], name)):
             raise StoreFormatError(
                 f"field {name!r} ({found[name].label}) must be the same on every machine, and is another on "
                 f"{socket.gethostname()}; it has changed, or another file has this path there"
@@ -153,6 +160,18 @@ def open_part(part: Mapping[str, Any]) -> RowSource:
         found[name] = _Window(found[name], start, stop)
     rows = SideBySide(found)
     return rows if part["dtypes"] is None else Cast(rows, part["dtypes"])
+
+
+def _is_same(source: FieldSource, identity: Identity | None, known_as: tuple[str, str]) -> bool:
+    """Whether a field is the one described; of a folder of many files, looked at once in this process."""
+    if source.identity_walks and known_as in _same:
+        return True
+    if source.identity() != identity:
+        return False
+    while len(_same) >= _MOST_SAME:
+        _same.popitem()
+    _same[known_as] = None
+    return True
 
 
 def rows_of(part: Mapping[str, Any], piece_nbytes: int, n_ahead: int = 0) -> Iterator[Mapping[str, Any]]:

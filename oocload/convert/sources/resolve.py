@@ -17,7 +17,7 @@ from oocload.convert.sources.batches import BatchSource
 from oocload.convert.sources.dask import dask_sources, is_dask
 from oocload.convert.sources.idx import IdxSource, is_idx
 from oocload.convert.sources.mapped import MappedSource, shared_map_of
-from oocload.convert.sources.npy import FortranSource, NpzSource, npz_members
+from oocload.convert.sources.npy import NpzSource, npz_members
 from oocload.convert.sources.ragged import MemoryRagged, sparse_source
 from oocload.convert.sources.side_by_side import SideBySide
 from oocload.convert.sources.store import StoreField
@@ -132,7 +132,7 @@ def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> di
         return _choose(members, [inner] if inner else fields, path)
     if name.endswith(stores.NPY_SUFFIXES):
         store = stores.open(path)
-        return _choose({"x": lambda: _of_npy(store, path)}, fields, path)
+        return _choose({"x": lambda: StoreField(store, store.field("x"), path)}, fields, path)
     if name.endswith((*stores.HDF5_SUFFIXES, *stores.ZARR_SUFFIXES)) or Path(path).is_dir():
         return _from_store_path(path, inner, fields)
     if is_idx(path):
@@ -163,11 +163,6 @@ def _of_field(store: Store, field: FieldLayout) -> FieldSource:
         return StoreRagged(store, field)
     item_dtype = vlen_item_dtype(field)
     return StoreField(store, field) if item_dtype is None else VlenSource(store, field, item_dtype)
-
-
-def _of_npy(store: Store, path: str) -> FieldSource:
-    field = store.field("x")
-    return FortranSource(path) if field.reason == "Fortran order" else StoreField(store, field, path)
 
 
 def _choose(

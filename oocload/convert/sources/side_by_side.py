@@ -118,6 +118,7 @@ class SideBySide:
             }
             while start < stop:
                 n_rows = min(track.available() for track in tracks.values())
+                assert n_rows, "a field has fewer rows than it said"
                 yield {name: track.take(n_rows) for name, track in tracks.items()}
                 start += n_rows
 

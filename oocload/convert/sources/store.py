@@ -14,7 +14,7 @@ from oocload.chunks.target import Places
 from oocload.convert.sources.ahead import ReadAhead, Readers, ReadRows
 from oocload.convert.sources.base import ArraySource
 from oocload.convert.sources.fresh import fresh_rows
-from oocload.convert.sources.identity import Identity, array_identity, store_facts
+from oocload.convert.sources.identity import Identity, array_identity, lies_in_folders, store_facts
 from oocload.layout import FieldLayout, Segment
 from oocload.stores.base import Store
 
@@ -26,8 +26,7 @@ class StoreField(ArraySource):
         self.label = label or f"{store.address}, field {field.name!r}"
         self.shape = field.shape
         self.dtype: np.dtype[Any] = field.dtype
-        # h5py reads under a lock of its own, and NumPy's memory maps are one file's pages
-        self.readers: Readers = "many" if field.read_path in ("direct", "zarr") else "one"
+        self.readers: Readers = "one" if field.read_path == "h5py" else "many"  # h5py reads under a lock of its own
         self._store = store
         self._field = field
 
@@ -53,6 +52,11 @@ class StoreField(ArraySource):
     def held_nbytes(self) -> int:
         """Return the bytes of the index of chunks."""
         return self._reader.held_nbytes
+
+    @property
+    def identity_walks(self) -> bool:
+        """Whether it is made of folders, such as Zarr's."""
+        return lies_in_folders(self._store, self._field)
 
     def identity(self) -> Identity:
         """Return shape and dtype, and size and time of every file."""

@@ -18,7 +18,7 @@ from oocload.convert.ragged import CsrSpec, RaggedRows, RaggedSpec
 from oocload.convert.sources.ahead import Pieces, ReadAhead
 from oocload.convert.sources.base import FieldSource
 from oocload.convert.sources.cut import shares
-from oocload.convert.sources.identity import Identity, array_identity, store_facts
+from oocload.convert.sources.identity import Identity, array_identity, lies_in_folders, store_facts
 from oocload.convert.sources.ragged import OFFSET_NBYTES, item_nbytes
 from oocload.convert.sources.store import StoreField
 from oocload.errors import ChunkError
@@ -76,6 +76,11 @@ class StoreRagged(FieldSource):
         arrays = [array for _, part in self._parts for array in (*part.items, part.offsets)]
         most = max(part.offsets_read for _, part in self._parts)
         return sum(array.held_nbytes() for array in arrays) + 2 * OFFSET_NBYTES * most
+
+    @property
+    def identity_walks(self) -> bool:
+        """Whether it is made of folders, such as Zarr's."""
+        return lies_in_folders(self._store, self._field)
 
     def identity(self) -> Identity:
         """Return shapes and dtypes, and size and time of every file."""

@@ -13,6 +13,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oocload.convert.sources import identity
 from oocload.convert.sources.parted import describe, open_part, rows_of
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError
 from tests.convert.sources.kinds import KINDS, N_ROWS, ROWS, Expected, Kind, X, Y, assert_rows, gather, hdf5, zarr_store
@@ -92,6 +93,17 @@ def test_dask_arrays_are_computed_on_the_way() -> None:
     parts = [dask.delayed(task)(described.part(i, i + 40)) for i in (0, 40, 80)]
     got = dask.compute(*parts, scheduler="synchronous")
     assert_rows({name: [row for part in got for row in part[name]] for name in "xy"}, {"x": [*X + 1], "y": [*Y]})
+
+
+def test_folders_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walked = []
+    facts = identity.directory_facts
+    monkeypatch.setattr(identity, "directory_facts", lambda path: walked.append(path) or facts(path))
+    described = describe({"x": f"{zarr_store(tmp_path)[0]}::x"})
+    assert len(walked) == 1
+    for start in (0, 10, 20):
+        open_part(pickle.loads(pickle.dumps(described.part(start, start + 10))))
+    assert len(walked) == 2
 
 
 class TestBadInput:
