@@ -14,6 +14,7 @@ from oocload.convert.crashsafe import CrashSafeFile
 from oocload.convert.encode import Encoding, encoder_for, hdf5_filters
 from oocload.convert.encoders import Encoded
 from oocload.stores.checksums import ArrayChecksums, write_checksums_hdf5, write_list
+from oocload.stores.ragged import columns_of
 
 
 class Hdf5Target:
@@ -36,6 +37,7 @@ class Hdf5Target:
         exists = path.exists()
         self._arrays = arrays
         self._encoding = encoding
+        self._ragged: dict[str, int] = {}
         self._encoders = {
             name: encoder_for("hdf5", encoding, array.spec.dtype, array.chunk_shape) for name, array in arrays.items()
         }
@@ -57,8 +59,8 @@ class Hdf5Target:
         """Write a chunk."""
         dataset, new = self._datasets[array], self._arrays[array]
         start = chunk * new.height
-        if len(dataset) < start + new.height:
-            dataset.resize(start + new.height, axis=0)
+        if len(dataset) <= start:
+            dataset.resize(start + 1, axis=0)  # not to the chunk's end: cutting that off, HDF5 encodes the chunk anew
         corner = (start, *(0 for _ in new.spec.row_shape))
         dataset.id.write_direct_chunk(corner, encoded.data, filter_mask=encoded.skipped)
         self._raw.check()
@@ -73,7 +75,8 @@ class Hdf5Target:
         self._raw.commit(note)
 
     def finish(self, lengths: Mapping[str, int], attributes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Cut the datasets to their length, and say what groups are."""
+        """Give the datasets their length, and say what groups are."""
+        self._ragged = columns_of(attributes)
         for name, dataset in self._datasets.items():
             dataset.resize(lengths[name], axis=0)
         for group, said in attributes.items():
@@ -84,7 +87,7 @@ class Hdf5Target:
         """Write the checksums, and close the file; the next commit makes it last."""
         for name, known in checksums.items():
             write_checksums_hdf5(self._datasets[name], known)
-        write_list(self._file.attrs, checksums)
+        write_list(self._file.attrs, checksums, self._ragged)
         self._file.close()
         self._raw.check()
 
