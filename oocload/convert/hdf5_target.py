@@ -14,6 +14,7 @@ from oocload.convert.crashsafe import CrashSafeFile
 from oocload.convert.encode import Encoding, encoder_for, hdf5_filters
 from oocload.convert.encoders import Encoded
 from oocload.stores.checksums import ArrayChecksums, write_checksums_hdf5, write_list
+from oocload.stores.ragged import columns_of
 
 
 class Hdf5Target:
@@ -36,6 +37,7 @@ class Hdf5Target:
         exists = path.exists()
         self._arrays = arrays
         self._encoding = encoding
+        self._ragged: dict[str, int] = {}
         self._encoders = {
             name: encoder_for("hdf5", encoding, array.spec.dtype, array.chunk_shape) for name, array in arrays.items()
         }
@@ -74,6 +76,7 @@ class Hdf5Target:
 
     def finish(self, lengths: Mapping[str, int], attributes: Mapping[str, Mapping[str, Any]]) -> None:
         """Give the datasets their length, and say what groups are."""
+        self._ragged = columns_of(attributes)
         for name, dataset in self._datasets.items():
             dataset.resize(lengths[name], axis=0)
         for group, said in attributes.items():
@@ -84,7 +87,7 @@ class Hdf5Target:
         """Write the checksums, and close the file; the next commit makes it last."""
         for name, known in checksums.items():
             write_checksums_hdf5(self._datasets[name], known)
-        write_list(self._file.attrs, checksums)
+        write_list(self._file.attrs, checksums, self._ragged)
         self._file.close()
         self._raw.check()
 

@@ -24,6 +24,7 @@ from oocload.convert.encode import Encoding, encoder_for, zarr_codecs
 from oocload.convert.encoders import Encoded
 from oocload.convert.journal import Records
 from oocload.stores.checksums import ArrayChecksums, write_checksums_zarr, write_list
+from oocload.stores.ragged import columns_of
 
 _ABSENT = 2**64 - 1
 _METADATA = {2: ".zarray", 3: "zarr.json"}
@@ -65,6 +66,7 @@ class ZarrTarget:
             name: _ArrayFiles(path / name, _made(path, name, new, encoding, zarr_format), new, records[name], drafts)
             for name, new in arrays.items()
         }
+        self._ragged: dict[str, int] = {}
         self._encoders: dict[str, Callable[[NDArray[Any]], Encoded]] = {
             name: encoder_for("zarr2" if zarr_format == 2 else "zarr3", encoding, new.spec.dtype, new.chunk_shape)
             for name, new in arrays.items()
@@ -88,6 +90,7 @@ class ZarrTarget:
 
     def finish(self, lengths: Mapping[str, int], attributes: Mapping[str, Mapping[str, Any]]) -> None:
         """Close the last shards, and write what metadata say of lengths and groups."""
+        self._ragged = columns_of(attributes)
         group = zarr.open_group(self._path, mode="a", zarr_format=self._format)
         for said_of, said in attributes.items():
             group.require_group(said_of).attrs.update(said)
@@ -105,7 +108,7 @@ class ZarrTarget:
         """Write the checksums."""
         for name, known in checksums.items():
             write_checksums_zarr(self._path / name, known)
-        write_list(zarr.open_group(self._path, mode="a", zarr_format=self._format).attrs, checksums)
+        write_list(zarr.open_group(self._path, mode="a", zarr_format=self._format).attrs, checksums, self._ragged)
 
     def close(self) -> None:
         """Close; what was not committed is written once more."""

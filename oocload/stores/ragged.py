@@ -63,6 +63,12 @@ def encoding_of(attributes: Mapping[str, Any]) -> Encoding | None:
     return None
 
 
+def columns_of(attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Return the groups, by name, whose attributes make them one field: its columns, 0 where it is ragged."""
+    said = {group: encoding_of(found) for group, found in attributes.items()}
+    return {group: e.shape[1] if e.shape else 0 for group, e in said.items() if e is not None}
+
+
 def gather(
     arrays: Mapping[str, FieldLayout], groups: Mapping[str, Encoding]
 ) -> tuple[dict[str, FieldLayout], dict[str, FieldLayout]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import google_crc32c
@@ -24,21 +23,31 @@ from oocload.stores.checksums import (
 
 def add_checksums(path: Path, *, only: str | None = None) -> list[str]:
     """Add a manifest to a store; return the arrays that have one."""
+    found = checksums_of(path, only=only)
     with oocload.open(path) as store:
-        arrays = {n: f for n, f in {**store.fields, **store.members}.items() if f.ragged is None and f.chunks}
         ragged = {n: f.ragged.n_columns for n, f in store.fields.items() if f.ragged is not None}
-        facts = {n: ArrayChecksums.describing(f, "made by a test") for n, f in arrays.items() if only in (None, n)}
     if path.suffix == ".h5":
         with h5py.File(path, "a") as file:
-            for name, fact in facts.items():
-                write_checksums_hdf5(file[name], _of_hdf5(file[name], fact))
-            write_list(file.attrs, facts, ragged)
+            for name, checksums in found.items():
+                write_checksums_hdf5(file[name], checksums)
+            write_list(file.attrs, found, ragged)
     else:
-        group = zarr.open_group(path, mode="a")
-        for name, fact in facts.items():
-            write_checksums_zarr(path / name, _of_zarr(group[name], path / name, fact))
-        write_list(group.attrs, facts, ragged)
-    return sorted(facts)
+        for name, checksums in found.items():
+            write_checksums_zarr(path / name, checksums)
+        write_list(zarr.open_group(path, mode="a").attrs, found, ragged)
+    return sorted(found)
+
+
+def checksums_of(path: Path, *, only: str | None = None) -> dict[str, ArrayChecksums]:
+    """Return array → checksums of the stored bytes that are there."""
+    with oocload.open(path) as store:
+        arrays = {n: f for n, f in {**store.fields, **store.members}.items() if f.ragged is None and f.chunks}
+        facts = {n: ArrayChecksums.describing(f) for n, f in arrays.items() if only in (None, n)}
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            return {name: _of_hdf5(file[name], fact) for name, fact in facts.items()}
+    group = zarr.open_group(path, mode="r")
+    return {name: _of_zarr(group[name], path / name, fact) for name, fact in facts.items()}
 
 
 def _of_hdf5(dataset: h5py.Dataset, facts: ArrayChecksums) -> ArrayChecksums:
@@ -76,11 +85,3 @@ def stored_by_zarr(array: zarr.Array, folder: Path, corner: tuple[int, ...]) -> 
     index = np.frombuffer(data[-16 * n_within - 4 : -4], "<u8").reshape(*per, 2)
     offset, nbytes = (int(n) for n in index[tuple(i % n for i, n in zip(corner, per, strict=True))])
     return None if nbytes == 2**64 - 1 else (file, offset, data[offset : offset + nbytes])
-
-
-def listed(path: Path) -> list[str]:
-    """Return the arrays that the root of a store names."""
-    if path.suffix == ".h5":
-        with h5py.File(path) as file:
-            return json.loads(file.attrs["oocload_checksums"])["arrays"]
-    return json.loads(zarr.open_group(path, mode="r").attrs["oocload_checksums"])["arrays"]
