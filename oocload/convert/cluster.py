@@ -31,6 +31,7 @@ from oocload.convert.parts import PartsFolder, Size, room_for_rows, rows_of_part
 from oocload.convert.pipeline import make_chunk
 from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nbytes
 from oocload.convert.session import Chunk, Session, Source
+from oocload.convert.settle import settle_codec
 from oocload.convert.sources.parted import Description, describe, open_part
 from oocload.convert.spec import FieldSpec
 from oocload.convert.stream import batches_for, stored_nbytes
@@ -150,9 +151,12 @@ def write_on_cluster(
             f"scheduler= is given, got {os.fspath(path)!r}: one HDF5 file cannot be written by several workers"
         )
     with cluster(scheduler) as client:
+        options, tried = settle_codec(rows, path, bool(part_nbytes), options)
         if part_nbytes:
-            return _write_parts(client, described, path, part_nbytes, options, progress)
-        return _write_zarr(client, described, path, options, progress)
+            report = _write_parts(client, described, path, part_nbytes, options, progress)
+        else:
+            report = _write_zarr(client, described, path, options, progress)
+    return replace(report, tried=tried)
 
 
 def _write_zarr(

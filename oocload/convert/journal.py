@@ -205,6 +205,16 @@ class Journal:
         self.n_commits += bool(len(records))
 
 
+def read_recipe(path: Path) -> Mapping[str, Any] | None:
+    """Return what a journal is of, without touching it; None where there is none."""
+    try:
+        blocks = _blocks(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    recipe = blocks[0].note.get("recipe") if blocks else None
+    return recipe if isinstance(recipe, Mapping) else None
+
+
 class _Block(NamedTuple):
     records: bytes
     heads: bytes

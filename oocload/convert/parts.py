@@ -265,7 +265,9 @@ class _Parts:
             writer.abort()
             return
         writer.close()
-        self.fields, self.codec = writer.fields, writer.codec
+        self.fields, self.codec = writer.fields, str(writer.encoding)
+        if writer.encoding is not None:  # chosen by the first rows, where it was to be chosen
+            self._options = replace(self._options, codec=writer.encoding.codec, level=writer.encoding.level)
         self._count(Size(writer.n_rows, writer.nbytes, stored_nbytes(writer.path)))
 
     def _reached(self, writer: Writer) -> tuple[int, int, int]:

@@ -93,6 +93,11 @@ class Writer:
         return "" if self._encoding is None else str(self._encoding)
 
     @property
+    def encoding(self) -> Encoding | None:
+        """The codec and its level; None before it is chosen."""
+        return self._encoding
+
+    @property
     def budget(self) -> Budget | None:
         """What reading may hold; None before the first rows, where only they tell the fields."""
         return self._budget
