@@ -27,7 +27,7 @@ from oocload.convert.encode import Encoding
 from oocload.convert.fields import Spec, parse_fields
 from oocload.convert.journal import Records
 from oocload.convert.options import Options
-from oocload.convert.parts import PartsFolder, Size, room_for_rows, rows_of_part, size_of
+from oocload.convert.parts import PartsFolder, Size, folder_for, part_of, room_for_rows, rows_of_part, size_of
 from oocload.convert.pipeline import make_chunk
 from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nbytes
 from oocload.convert.session import Chunk, Session, Source
@@ -226,7 +226,7 @@ def _write_parts(
     arrays = options.arrays_of(fields, options.format_of(path), n_rows)
     room, height = room_for_rows(part_nbytes, arrays)
     step = rows_of_part(room, sum(array.spec.row_nbytes for array in arrays.values()), height)
-    folder = PartsFolder(path, part_nbytes, options, Source(rows.identity(), rows.identity_is_proof, compared=True))
+    folder = folder_for(rows, path, part_nbytes, options)
     try:
         with Reporter(path.name, n_rows, progress) as reporter:
             sizes = _write_files(client, described, folder, step, fields, options, reporter)
@@ -265,7 +265,7 @@ def _write_files(
             total = _sum(total, size_of(path))
             continue
         part = described.part(start, min(n_rows, start + step))
-        todo.append((number, (path, folder.drafts, part, fields, alone, n_rows, folder.source_of(start))))
+        todo.append((number, (path, folder.drafts, part, fields, alone, n_rows, part_of(folder.source, start))))
     for _, size in run(client, write_file, iter(todo), folder.path_of(0).parent):
         total = _sum(total, size)
         reporter.update(*total)
