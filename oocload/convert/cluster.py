@@ -34,7 +34,7 @@ from oocload.convert.session import Chunk, Session, Source
 from oocload.convert.settle import settle_codec
 from oocload.convert.sources.parted import Description, describe, open_part
 from oocload.convert.spec import FieldSpec
-from oocload.convert.stream import batches_for, stored_nbytes
+from oocload.convert.stream import batches_for, least_piece, stored_nbytes
 from oocload.convert.writer import Writer, check_rows
 from oocload.convert.zarr_target import ZarrTarget
 from oocload.errors import ConversionError, InvalidArgumentError, OocloadError
@@ -170,7 +170,7 @@ def _write_zarr(
         options,
         n_rows=n_rows,
         source=Source(rows.identity(), rows.identity_is_proof),
-        piece_nbytes=rows.least_piece_nbytes,
+        piece=least_piece(rows),
     )
     before = (writer.n_rows, writer.nbytes, writer.stored_nbytes)
     with writer, Reporter(path.name, n_rows, progress, *before) as reporter:
@@ -204,7 +204,7 @@ def write_file(
         draft = drafts / secrets.token_hex(8) / path.name
         draft.parent.mkdir(parents=True)
         rows = open_part(part)
-        writer = Writer(draft, fields, options, n_rows=n_rows, source=source, piece_nbytes=rows.least_piece_nbytes)
+        writer = Writer(draft, fields, options, n_rows=n_rows, source=source, piece=least_piece(rows))
         with writer, batches_for(rows, writer, 0) as batches:
             for batch in batches:
                 writer.append_batch(batch, owned=rows.owned)

@@ -22,7 +22,7 @@ from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nb
 from oocload.convert.session import Source
 from oocload.convert.sources.base import RowSource
 from oocload.convert.spec import FieldSpec
-from oocload.convert.stream import batches_for, stored_nbytes
+from oocload.convert.stream import batches_for, least_piece, stored_nbytes
 from oocload.convert.workplace import Workplace, check_target, journal_of, remove
 from oocload.convert.writer import Writer, check_rows
 from oocload.errors import InvalidArgumentError, TargetExistsError
@@ -281,7 +281,7 @@ class _Parts:
             replace(self._options, overwrite=False),
             n_rows=self._rows.n_rows,
             source=part_of(self._folder.source, self.n_rows),
-            piece_nbytes=self._rows.least_piece_nbytes,
+            piece=least_piece(self._rows),
         )
         return self._writer
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -27,6 +27,16 @@ from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, O
 from oocload.stores.checksums import read_checksums
 
 _UNKNOWN = Source()
+
+
+class Piece(NamedTuple):
+    """The bytes of the smallest piece in which a source can be read, and why it is no smaller."""
+
+    nbytes: int
+    reason: str
+
+
+_NO_PIECE = Piece(0, "")
 
 
 class Writer:
@@ -55,7 +65,7 @@ class Writer:
         *,
         n_rows: int | None = None,
         source: Source = _UNKNOWN,
-        piece_nbytes: int = 0,
+        piece: Piece = _NO_PIECE,
     ) -> None:
         self.path = Path(path)
         self.n_rows = 0
@@ -65,7 +75,7 @@ class Writer:
         self._encoding = options.encoding_for(self._format)
         self._n_rows_expected = n_rows
         self._source = source
-        self._piece_nbytes = piece_nbytes
+        self._piece = piece
         self._session: Session | None = None
         self._budget: Budget | None = None
         self._closed = False
@@ -256,7 +266,7 @@ class Writer:
         arrays = self._options.arrays_of(fields, self._format, self._n_rows_expected)
         chunks = [array.chunk_nbytes for array in arrays.values()]
         n_cores = len(os.sched_getaffinity(0))
-        budget = share_out(self._options.memory, chunks, self._piece_nbytes or max(chunks), n_cores)
+        budget = share_out(self._options.memory, chunks, self._piece.nbytes or max(chunks), n_cores, self._piece.reason)
         return Order(self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite)
 
     def _start(
