@@ -26,8 +26,9 @@ print(json.dumps(status("VmHWM") - before))
 """
 
 
-@pytest.mark.parametrize("target", ["t.h5", "t.zarr", "parts/p-*.h5"])
-@pytest.mark.parametrize("ceiling", [12 * MIB, 48 * MIB])
+@pytest.mark.parametrize(
+    ("target", "ceiling"), [("t.h5", 12 * MIB), ("t.zarr", 12 * MIB), ("parts/p-*.h5", 12 * MIB), ("t.h5", 48 * MIB)]
+)
 def test_peak(tmp_path: Path, target: str, ceiling: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (512, 8192), dtype="u1")
     rows = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "u1", (20_480, 8192))
@@ -49,7 +50,7 @@ def test_peak(tmp_path: Path, target: str, ceiling: int) -> None:
 
 def test_a_chunk_of_the_target_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(
-        MemoryCeilingError, match=r"memory must be at least 60\.0 MiB for chunks of 7\.5 MiB read .*; raise it, or make"
+        MemoryCeilingError, match=r"memory must be at least 52\.5 MiB for chunks of 7\.5 MiB read .*; raise it, or make"
     ):
         oocload.convert(np.zeros((1000, 8192), "u1"), tmp_path / "t.h5", memory="16 MiB", chunk_rows=960)
     assert not list(tmp_path.iterdir())
