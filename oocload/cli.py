@@ -20,9 +20,17 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (OocloadError, OSError) as exc:
-            said = " ".join(" ".join([str(exc), *getattr(exc, "__notes__", ())]).split())
-            click.echo(f"oocload: {said}", err=True)
+            _say(str(exc), exc)
             sys.exit(2)
+        except KeyboardInterrupt as exc:
+            _say("interrupted", exc)
+            sys.exit(130)  # 128 + SIGINT, as shells have it
+
+
+def _say(text: str, exc: BaseException) -> None:
+    """Print an error on one line, with what its notes add."""
+    said = "; ".join([text, *getattr(exc, "__notes__", ())])
+    click.echo(f"oocload: {' '.join(said.split())}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
