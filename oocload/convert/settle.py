@@ -34,7 +34,8 @@ def settle_codec(rows: RowSource, path: Path, is_parts: bool, options: Options) 
     if begun is not None:
         begun = begun.get("options", begun)
         return replace(options, codec=begun["codec"], level=begun["level"]), ""
-    if rows.specs is None or not rows.can_jump:
+    is_there = options.resume and destination.exists()  # perhaps it is made
+    if is_there or rows.specs is None or not rows.can_jump:
         return options, ""
     samples, heights = _samples(rows, path, options)
     choice = choose_codec(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 import oocload.stores as stores
-from oocload.convert.auto import choose_codec
+from oocload.convert.auto import candidates_of, choose_codec
 from oocload.convert.budget import Budget, share_out
 from oocload.convert.buffers import Rows
 from oocload.convert.encode import Encoding
@@ -245,19 +245,23 @@ class Writer:
 
     def _is_made(self) -> bool:
         """Whether what lies at the destination is what would be made, of a source that is known to be the same."""
-        fields, encoding = self._fields, self._encoding
+        fields = self._fields
         known_source = self._source.identity is not None or not self._source.compared
-        if not self.path.exists() or fields is None or encoding is None or not known_source:
+        if not self.path.exists() or fields is None or not known_source:
             return False
-        order = self._order(fields, encoding)
+        encodings = candidates_of(self._format) if self._encoding is None else [self._encoding]
+        orders = {digest(order.recipe): order for order in (self._order(fields, encoding) for encoding in encodings)}
         try:
             with stores.open(self.path) as store:
-                found = [read_checksums(store, name) for name in order.arrays]
+                found = [read_checksums(store, name) for name in next(iter(orders.values())).arrays]
                 layouts = [store.field(name) for name in fields]
         except OocloadError:
             return False
-        if any(known is None or known.conversion != digest(order.recipe) for known in found):
+        conversions = {"" if known is None else known.conversion for known in found}
+        made = orders.get(conversions.pop())
+        if made is None or conversions:
             return False
+        self._encoding = made.encoding
         self.n_rows, self.nbytes = layouts[0].n_rows, sum(layout.nbytes for layout in layouts)
         self._done = Done(0, self.n_rows, self.nbytes)
         return True
