@@ -250,6 +250,7 @@ class Session:
     def discard(self) -> None:
         """Stop, and keep nothing."""
         self._close()
+        self._place.clear()
         self._place.remove()
 
     def _close(self) -> None:
