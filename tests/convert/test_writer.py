@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import oocload
 from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, TargetExistsError
 from tests.conftest import check_rows, numbered, read_back
+from oocload.convert import pipeline
 
 
 @given(
@@ -123,3 +124,47 @@ def test_values_that_may_not_fit_are_refused(tmp_path: Path) -> None:
     writer.append(x=np.array([1, 2, 3], "u1"))  # a refused append loses nothing
     writer.close()
     assert read_back(tmp_path / "w.h5")["x"].tolist() == [1, 2, 3]
+
+
+def test_rows_without_items(tmp_path: Path) -> None:
+    message = r"row shape of field 'x' must have sizes of at least 1, got \(3, 0\)"
+    with pytest.raises(InvalidArgumentError, match=message):
+        oocload.convert(np.zeros((5, 3, 0)), tmp_path / "t.h5")
+    with pytest.raises(InvalidArgumentError, match=message):
+        oocload.convert(iter([np.zeros((5, 3, 0))]), tmp_path / "t.zarr")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.filterwarnings("ignore:The data type")
+def test_what_zarr_writes_and_cannot_read(tmp_path: Path, zarr_format: int) -> None:
+    """It is refused when the store is begun, not when all rows are written."""
+    nested = np.dtype([("p", [("q", "i4"), ("r", "f4")]), ("s", "u1")])
+    for fields in ({"a\\b": "u1"}, {"x": nested} if zarr_format == 2 else {"a\\b": "u1"}):
+        with pytest.raises(InvalidArgumentError, match=r"fields must be such as \.zarr can hold"):
+            oocload.create(tmp_path / "t.zarr", fields, zarr_format=zarr_format)
+    assert os.listdir(tmp_path) == []
+
+
+def test_fixed_length_text_of_an_hdf5_file(tmp_path: Path) -> None:
+    """h5py notes in the dtype how it is encoded, which is no part of what the journal says."""
+    rows = np.array([b"one", b"three"])
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file.create_dataset("x", data=rows)
+    oocload.convert(tmp_path / "s.h5", tmp_path / "t.h5")
+    with h5py.File(tmp_path / "t.h5") as file:
+        assert file["x"][:].tolist() == rows.tolist()
+
+
+def test_labels_that_wait_for_their_chunk_are_a_small_share_of_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_COMMIT_SECONDS_LEAST", "_COMMIT_SECONDS_MOST"):  # as on a slow disk
+        monkeypatch.setattr(pipeline, name, 0.0)
+    fields = {"x": ((2048,), "u1")} | {f"y{n}": "i8" for n in range(8)}
+    x = np.random.default_rng(0).integers(0, 256, (64, 2048), np.uint8)
+    with oocload.create(tmp_path / "t.h5", fields, chunk_rows=64) as writer:
+        for n in range(150):
+            y = np.arange(64 * n, 64 * (n + 1))
+            writer.append_batch({name: x if name == "x" else y for name in fields})
+        assert (tmp_path / ".t.h5.oocload" / "journal").stat().st_size < 3 * 2**20
