@@ -1,15 +1,17 @@
+import os
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import oocload
+from oocload.convert import pipeline
 from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, TargetExistsError
 from tests.conftest import check_rows, numbered, read_back
-from oocload.convert import pipeline
 
 
 @given(
@@ -106,6 +108,10 @@ def test_target_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
         ({"x": "O"}, "field 'x' must have a fixed-size dtype, got object"),
         ({"": "u1"}, "field name must be text such as 'x' or 'group/images', got ''"),
         ({3: "u1"}, "field name must be text"),
+        ({"a//b": "u1"}, "field name must be text"),
+        ({"a/../b": "u1"}, "field name must be text"),
+        ({"a/./b": "u1"}, "field name must be text"),
+        ({"a\0b": "u1"}, "field name must be text"),
     ],
 )
 def test_bad_fields(tmp_path: Path, fields: Any, message: str) -> None:
