@@ -38,8 +38,10 @@ class Appender:
 
     def __init__(self, path: stores.Paths) -> None:
         self.path = _check_path(path)
-        self._file, _, self._group = self.path.partition("::")
-        self._unlock = weakref.finalize(self, os.close, _lock(self._file))
+        file, _, self._group = self.path.partition("::")
+        self._file = os.path.abspath(file)  # the program may change its directory
+        self._lock = _lock(self._file, file)
+        self._unlock = weakref.finalize(self, os.close, self._lock)
         self._closed = False
         self._growth: Growth | None = None
         self._fields: dict[str, FieldLayout] | None = None
@@ -108,10 +110,12 @@ class Appender:
         """Return the fields; after a failure they are read again, as it may have come after the rows were in."""
         if self._closed:
             raise ClosedError("appender must be open, and it was closed; open the store again")
+        if not _is_at(self._lock, self._file):
+            raise ConversionError(f"{self.path} was removed or replaced since it was opened; open the store again")
         if self._fields is None:
             recover_store(self._file)
             discard(self._file)
-            with stores.open(self.path) as store:
+            with stores.open(f"{self._file}::{self._group}" if self._group else self._file) as store:
                 self._growth = _growth_of(store, self._file, self._group)
                 self._fields = dict(store.fields)
             self._growth.check([a for f in growing(self._fields, self.n_rows) for a in arrays_of(f)])
@@ -146,17 +150,25 @@ def _check_path(path: stores.Paths) -> str:
     return os.fspath(path)
 
 
-def _lock(file: str) -> int:
-    if not os.path.exists(file):
+def _lock(path: str, file: str) -> int:
+    if not os.path.exists(path):
         raise StoreNotFoundError(f"store must exist, got {file!r}; nothing lies at that path, oocload.create makes one")
     try:
-        return lock(file)
+        return lock(path)
     except BlockingIOError:
         raise ConversionError(
             f"{file} is open elsewhere, to be read with h5py or to be written; close it there, then append"
         ) from None
     except OSError as exc:
         raise ConversionError(f"{file} must be writable to append to it: {exc}") from exc
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    """Whether what is open still lies at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _growth_of(store: Store, file: str, group: str) -> Growth:

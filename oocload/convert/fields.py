@@ -56,13 +56,15 @@ def spec_of(name: str, rows: Any) -> Spec:
 
 
 def _check_name(name: Any) -> str:
-    if not isinstance(name, str) or not name.strip("/") or name != name.strip("/") or name.startswith("."):
+    if not isinstance(name, str) or name.startswith(".") or "\0" in name or {"", ".", ".."} & set(name.split("/")):
         raise InvalidArgumentError(f"field name must be text such as 'x' or 'group/images', got {name!r}")
     return name
 
 
 def _parse(name: str, value: Any) -> Spec:
     if isinstance(value, FieldSpec | RaggedSpec | CsrSpec):
+        if not isinstance(value, CsrSpec):
+            _check_sizes(name, value.row_shape if isinstance(value, FieldSpec) else (None, *value.item_shape))
         return value
     shape: Any = ()
     dtype: Any = value
@@ -81,9 +83,8 @@ def _parse(name: str, value: Any) -> Spec:
             f"field {name!r} must be given as (row_shape, dtype), such as ((28, 28), 'uint8'), got {value!r}"
         ) from exc
     refuse_objects(name, parsed)
+    _check_sizes(name, row_shape)
     sizes = tuple(n for n in row_shape if n is not None)
-    if any(n < 1 for n in sizes):
-        raise InvalidArgumentError(f"row shape of field {name!r} must have sizes of at least 1, got {row_shape}")
     if None not in row_shape:
         return FieldSpec(sizes, parsed.newbyteorder("="))
     if None in row_shape[1:]:
@@ -91,3 +92,8 @@ def _parse(name: str, value: Any) -> Spec:
             f"row shape of field {name!r} must have None, any length, as its first axis only, got {row_shape}"
         )
     return RaggedSpec(sizes, parsed.newbyteorder("="))
+
+
+def _check_sizes(name: str, row_shape: tuple[int | None, ...]) -> None:
+    if any(n is not None and n < 1 for n in row_shape):
+        raise InvalidArgumentError(f"row shape of field {name!r} must have sizes of at least 1, got {row_shape}")

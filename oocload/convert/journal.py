@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import google_crc32c
 import numpy as np
@@ -111,6 +111,7 @@ class Journal:
         self.pending_nbytes = 0
         self.stored_nbytes = 0
         self.n_commits = 0
+        self.heads_nbytes = 0
         self._numbers = {name: n for n, name in enumerate(arrays)}
         self._pending: list[tuple[int, ...]] = []
         self._path = path
@@ -129,17 +130,19 @@ class Journal:
     def load(cls, path: Path, stop: int | None = None) -> Self | None:
         """Return the journal that lies at a path, up to a byte where that is given; None where it holds nothing."""
         try:
-            content = path.read_bytes()[:stop]
+            file = path.open("rb")
         except FileNotFoundError:
             return None
-        blocks = list(_blocks(content))
-        if not blocks or "recipe" not in blocks[0].note:
-            return None
-        first = blocks[0].note
-        journal = cls(path, first["recipe"], tuple(first["arrays"]))
-        for block in blocks[1:]:
-            journal._apply(block)
-        journal._end = blocks[-1].end
+        with file:
+            blocks = _blocks(file, path.stat().st_size if stop is None else stop)
+            first = next(blocks, None)
+            if first is None or "recipe" not in first.note:
+                return None
+            journal = cls(path, first.note["recipe"], tuple(first.note["arrays"]))
+            journal._end = first.end
+            for block in blocks:
+                journal._apply(block)
+                journal._end = block.end
         os.ftruncate(journal._file, journal._end)
         return journal
 
@@ -199,6 +202,7 @@ class Journal:
                 self.records[name].add(some)
         if "mark" in note:
             n_rows, lengths, sizes = note["mark"]
+            self.heads_nbytes += len(heads)
             ends = np.cumsum(list(sizes.values())).tolist()
             self.mark = Mark(n_rows, lengths, {n: heads[e - sizes[n] : e] for n, e in zip(sizes, ends, strict=True)})
         self.whole = note.get("whole", self.whole)
@@ -208,10 +212,11 @@ class Journal:
 def read_recipe(path: Path) -> Mapping[str, Any] | None:
     """Return what a journal is of, without touching it; None where there is none."""
     try:
-        blocks = _blocks(path.read_bytes())
+        with path.open("rb") as file:
+            first = next(_blocks(file, path.stat().st_size), None)
     except FileNotFoundError:
         return None
-    recipe = blocks[0].note.get("recipe") if blocks else None
+    recipe = None if first is None else first.note.get("recipe")
     return recipe if isinstance(recipe, Mapping) else None
 
 
@@ -222,16 +227,20 @@ class _Block(NamedTuple):
     end: int
 
 
-def _blocks(content: bytes) -> list[_Block]:
-    """Return the whole blocks at the beginning."""
-    blocks, at = [], 0
-    while len(content) - at >= _HEADER.size:
-        magic, n_records, n_heads, n_note, crc = _HEADER.unpack_from(content, at)
-        body = content[at + _HEADER.size : at + _HEADER.size + n_records + n_heads + n_note]
-        sizes = content[at : at + _HEADER.size - _CRC.size]
-        if magic != _MAGIC or google_crc32c.value(sizes + body) != crc:
-            break
-        at += _HEADER.size + len(body)
+def _blocks(file: BinaryIO, stop: int) -> Iterator[_Block]:
+    """Yield the whole blocks at the beginning, one at a time: a journal of days need not fit into memory."""
+    at = 0
+    while at + _HEADER.size <= stop:
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            return
+        magic, n_records, n_heads, n_note, crc = _HEADER.unpack(header)
+        end = at + _HEADER.size + n_records + n_heads + n_note
+        if magic != _MAGIC or end > stop:
+            return
+        body = file.read(end - at - _HEADER.size)
+        if google_crc32c.value(header[: -_CRC.size] + body) != crc:
+            return
+        at = end
         note = json.loads(body[n_records + n_heads :])
-        blocks.append(_Block(body[:n_records], body[n_records : n_records + n_heads], note, at))
-    return blocks
+        yield _Block(body[:n_records], body[n_records : n_records + n_heads], note, at)

@@ -30,7 +30,11 @@ _COMMIT_NBYTES = 2**20
 _COMMIT_SECONDS_LEAST = 0.03
 _COMMIT_SECONDS_MOST = 0.5
 _MARKS_KEPT = 1024
-_MOST_HEAD_NBYTES = 64 * 2**10  # a chunk of labels holds the rows of hundreds of chunks of images
+# A chunk of labels holds the rows of hundreds of chunks of images, so these wait in the journal at each commit, as long
+# as they stay a small share of all that is written.
+_MOST_HEAD_NBYTES = 64 * 2**10
+_HEADS_NBYTES = 2**20
+_HEADS_SHARE = 100
 
 
 class Made(NamedTuple):
@@ -114,8 +118,11 @@ class Pipeline:
             self._put_oldest()
         self.commit()
 
-    def commit(self, whole: Mapping[str, Any] | None = None, most_head_nbytes: int = _MOST_HEAD_NBYTES) -> None:
+    def commit(self, whole: Mapping[str, Any] | None = None, most_head_nbytes: int | None = None) -> None:
         """Make what was put the state to which a kill leads back."""
+        if most_head_nbytes is None:
+            is_much = self._journal.heads_nbytes > _HEADS_NBYTES + self._journal.stored_nbytes // _HEADS_SHARE
+            most_head_nbytes = 0 if is_much else _MOST_HEAD_NBYTES
         if whole is None:
             self._target.flush()
         self._target.commit(str(self._journal.commit(self._reached(most_head_nbytes), whole)).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,7 +85,9 @@ def _shown(value: Any) -> str:
 
 
 def _as_json(spec: Spec) -> dict[str, Any]:
-    dtype = np.lib.format.dtype_to_descr(spec.dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that h5py's own notes on a dtype are left out
+        dtype = np.lib.format.dtype_to_descr(spec.dtype)
     if isinstance(spec, FieldSpec):
         return {"rows": list(spec.row_shape), "dtype": dtype}
     if isinstance(spec, RaggedSpec):

@@ -143,7 +143,7 @@ class Session:
         self._stride = _stride(order.arrays)
         self.n_rows = 0
         try:
-            if journal is not None and not self._must_compare(journal):
+            if journal is not None and not must_compare(journal, order, place):
                 self._go_on(journal)
             self._open(journal or self._begin())
         except BaseException:
@@ -251,6 +251,7 @@ class Session:
     def discard(self) -> None:
         """Stop, and keep nothing."""
         self._close()
+        self._place.clear()
         self._place.remove()
 
     def _close(self) -> None:
@@ -275,20 +276,6 @@ class Session:
             self._target = ZarrTarget(place.store, order.arrays, order.encoding, number, journal.records)
         self._pipeline = Pipeline(self._target, journal, order.arrays, order.budget, self._buffers)
         self._pipeline.commit()  # from now on there is a state to go back to
-
-    def _must_compare(self, journal: Journal) -> bool:
-        """Whether all rows must be gone through again, as nothing else says that the source is what it was."""
-        asked = self._order.recipe
-        check_recipe(journal.recipe, asked, os.fspath(self._place.folder))
-        was, now = journal.recipe[SOURCE], asked[SOURCE]
-        if was == now:
-            return now is None and self._order.source.compared
-        if self._order.source.is_proof and was is not None:
-            raise InvalidArgumentError(
-                f"source must be what it was when {self._place.destination} was begun, and has changed; convert it "
-                "anew, without resume"
-            )
-        return True
 
     def _go_on(self, journal: Journal) -> None:
         """Take up where the journal's mark stands."""
@@ -330,11 +317,33 @@ def _stride(arrays: Mapping[str, NewArray]) -> int:
     return largest.height * max(1, _STRIDE_NBYTES // max(1, largest.chunk_nbytes))
 
 
+def must_compare(journal: Journal, order: Order, place: Workplace) -> bool:
+    """Whether all rows must be gone through again, as nothing else says that the source is what it was.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If the journal is of something else, or of a source that has changed.
+
+    """
+    asked = order.recipe
+    check_recipe(journal.recipe, asked, os.fspath(place.folder))
+    was, now = journal.recipe[SOURCE], asked[SOURCE]
+    if was == now:
+        return now is None and order.source.compared
+    if order.source.is_proof and was is not None:
+        raise InvalidArgumentError(
+            f"source must be what it was when {place.destination} was begun, and has changed; convert it anew, without "
+            "resume"
+        )
+    return True
+
+
 def load_journal(place: Workplace, store_format: StoreFormat) -> Journal | None:
     """Return the journal of an earlier run, if any, and bring its store to the state of which that speaks."""
     if store_format != "hdf5":
         return Journal.load(place.journal)
-    note = recover(place.store, place.redo) if place.store.exists() else None
+    note = recover(place.store, place.redo) if place.store.is_file() else None
     if note is None:
         published = Journal.load(place.journal)
         if published is not None and published.whole is not None:

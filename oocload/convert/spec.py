@@ -50,6 +50,8 @@ class FieldSpec:
             )
         if not may_be_cast(array.dtype, self.dtype):
             raise does_not_fit(name, array.dtype, self.dtype)
+        if array.dtype.kind == self.dtype.kind == "V" and array.dtype.names is None and array.dtype != self.dtype:
+            return np.ascontiguousarray(array).view(self.dtype)  # bfloat16 for HDF5's raw bytes: numpy has no cast
         return array.astype(self.dtype, copy=False)
 
     def __str__(self) -> str:

@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from oocload.errors import ConversionError, TargetExistsError
+from oocload.stores.recovery import discard
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -37,6 +38,7 @@ class Workplace:
     """
 
     def __init__(self, destination: Path) -> None:
+        destination = destination.absolute()  # the program may change its directory
         self.destination = destination
         self.folder = _folder_of(destination)
         self.store = self.folder / destination.name
@@ -52,7 +54,11 @@ class Workplace:
             ) from exc
 
     def clear(self) -> None:
-        """Remove what an earlier conversion has left; a store that it was about to replace goes back to its name."""
+        """Remove what an earlier conversion has left; a store that it was about to replace goes back to its name.
+
+        The journal goes first: a kill in between must not leave one that speaks of chunks that are gone.
+        """
+        self.journal.unlink(missing_ok=True)
         replaced = self.folder / "replaced"
         if replaced.exists() and not self.destination.exists():
             os.rename(replaced, self.destination)
@@ -75,10 +81,10 @@ class Workplace:
         check_target(self.destination, overwrite)
         if not self.destination.is_dir() and not (self.destination.exists() and self.store.is_dir()):
             os.replace(self.store, self.destination)  # a file, or a directory where nothing stands
-            return
-        if not _exchange(self.store, self.destination):
+        elif not _exchange(self.store, self.destination):
             os.rename(self.destination, self.folder / "replaced")
             os.rename(self.store, self.destination)
+        discard(self.destination)  # an append to what was there before must not be finished in an equal store
 
     def remove(self) -> None:
         """Remove the folder, the journal last: a kill in between leaves what says that the store is whole."""

@@ -21,7 +21,7 @@ from oocload.convert.journal import Journal
 from oocload.convert.options import Options
 from oocload.convert.ragged import RaggedRows
 from oocload.convert.recipe import digest, fields_of
-from oocload.convert.session import Done, Order, Session, Source, load_journal
+from oocload.convert.session import Done, Order, Session, Source, load_journal, must_compare
 from oocload.convert.workplace import Workplace, check_target
 from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, OocloadError
 from oocload.stores.checksums import read_checksums
@@ -212,8 +212,14 @@ class Writer:
         try:
             journal = load_journal(place, self._format)
             if journal is not None and journal.whole is not None:
-                self._finish_whole(place, journal, Done(**journal.whole))
-                return
+                done = Done(**journal.whole)
+                if place.is_published(done.inode) and not self._is_of_this(place, journal):
+                    journal.close()  # of a run that lacked nothing but to remove it
+                    place.clear()
+                    journal = None
+                elif place.is_published(done.inode) or not must_compare(journal, self._order_of(journal), place):
+                    self._finish_whole(place, journal, done)
+                    return
             if journal is None and self._is_made():
                 place.remove()
                 return
@@ -225,15 +231,30 @@ class Writer:
                 journal.close()
                 place.close()
             raise
-        fields, encoding = self._fields, self._encoding
         if journal is not None:
-            fields = fields or fields_of(journal.recipe)
-            encoding = encoding or Encoding(journal.recipe["codec"], journal.recipe["level"])
-        if fields is None or encoding is None:
+            fields, encoding = self._said_by(journal)
+        elif self._fields is not None and self._encoding is not None:
+            fields, encoding = self._fields, self._encoding
+        else:
             place.remove()
             return
         self._fields = fields
         self._guarded(self._start, fields, encoding, place, journal)
+
+    def _said_by(self, journal: Journal) -> tuple[dict[str, Spec], Encoding]:
+        """Return fields and encoding: those asked for, or where rows were to tell, those of a journal."""
+        fields = self._fields or fields_of(journal.recipe)
+        return fields, self._encoding or Encoding(journal.recipe["codec"], journal.recipe["level"])
+
+    def _order_of(self, journal: Journal) -> Order:
+        return self._order(*self._said_by(journal))
+
+    def _is_of_this(self, place: Workplace, journal: Journal) -> bool:
+        try:
+            must_compare(journal, self._order_of(journal), place)
+        except InvalidArgumentError:
+            return False
+        return True
 
     def _finish_whole(self, place: Workplace, journal: Journal, done: Done) -> None:
         """Give a store its name that was whole when its maker was killed, unless it has it already."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import struct
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import google_crc32c
@@ -28,6 +29,7 @@ from oocload.stores.ragged import columns_of
 
 _ABSENT = 2**64 - 1
 _METADATA = {2: ".zarray", 3: "zarr.json"}
+_PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
 
 
 class ZarrTarget:
@@ -59,6 +61,8 @@ class ZarrTarget:
         records: Mapping[str, Records],
         drafts: Path | None = None,
     ) -> None:
+        if drafts is None:
+            _remove_partial(path, arrays)
         self._path = path
         self._format = zarr_format
         self._new = arrays
@@ -234,10 +238,8 @@ def set_shape(metadata: Path, shape: tuple[int, ...]) -> None:
 def _made(path: Path, name: str, new: NewArray, encoding: Encoding, zarr_format: Literal[2, 3]) -> Callable[[int], str]:
     """Make an array, unless it is there; return how the keys of its files follow from their numbers."""
     group = zarr.open_group(path, mode="a", zarr_format=zarr_format)
-    if name in group:
-        array: Any = group[name]
-    else:
-        array = group.create_array(
+    if name not in group:
+        group.create_array(
             name,
             shape=(0, *new.spec.row_shape),
             chunks=new.chunk_shape,
@@ -245,7 +247,18 @@ def _made(path: Path, name: str, new: NewArray, encoding: Encoding, zarr_format:
             dtype=new.spec.dtype,
             **zarr_codecs(encoding, new.spec.dtype, zarr_format),
         )
+    array: Any = group[name]  # read again: zarr writes some dtypes that it cannot read
+    if not (path / name / _METADATA[zarr_format]).is_file():
+        raise ValueError(f"zarr keeps {name!r} under another name")
     return _keys_of(array, new)
+
+
+def _remove_partial(path: Path, arrays: Iterable[str]) -> None:
+    """Remove what a kill has left of metadata files that zarr-python was writing; it would warn of them forever."""
+    for folder in {path / part for name in arrays for part in (PurePath(name), *PurePath(name).parents)}:
+        for file in folder.glob("*.partial"):
+            if _PARTIAL.fullmatch(file.name) and file.is_file():
+                file.unlink()
 
 
 def _keys_of(array: Any, new: NewArray) -> Callable[[int], str]:

@@ -522,6 +522,60 @@ def test_open_elsewhere(tmp_path: Path, kind: str) -> None:
     check(path, 60)
 
 
+@pytest.mark.parametrize("kind", ["hdf5", "zarr"])
+def test_a_store_that_was_replaced(tmp_path: Path, kind: str) -> None:
+    path = STORES[kind](tmp_path, 50)
+    with oocload.open(path, mode="a") as appender:
+        appender.append(**numbered(50, 55))
+        oocload.convert(numbered(0, 60), path, overwrite=True)
+        with pytest.raises(ConversionError, match=r"store\.\w+ was removed or replaced .*; open the store again"):
+            appender.append(**numbered(60, 70))
+    check(path, 60)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["store.h5", "store.zarr"])
+def test_an_unfinished_append_to_what_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    path = tmp_path / name
+    oocload.convert(numbered(0, 50), path, codec="none")
+
+    def dies(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, oocload.open(path, mode="a") as appender:
+        patched.setattr(append_zarr if path.is_dir() else crashsafe, "apply_moves" if path.is_dir() else "apply", dies)
+        with pytest.raises(KeyboardInterrupt):
+            appender.append(**numbered(50, 55))
+    assert recovery.is_unfinished(path)
+    oocload.convert(numbered(0, 50), path, codec="none", overwrite=True)
+    check(path, 50)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "zarr"])
+def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    path = STORES[kind](tmp_path, 50)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with oocload.open(path.name, mode="a") as appender:
+        appender.append(**numbered(50, 60))
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        appender.append(**numbered(60, 70))
+    check(path, 70)
+    assert sorted(tmp_path.rglob("*.redo*")) == []
+
+
+def test_bfloat16_to_raw_bytes(tmp_path: Path) -> None:
+    """HDF5 has no bfloat16, and keeps its bytes."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    rows = np.arange(10).astype(ml_dtypes.bfloat16)
+    oocload.convert(rows, tmp_path / "store.h5")
+    with oocload.open(tmp_path / "store.h5", mode="a") as appender:
+        appender.append(x=rows[:3])
+    with h5py.File(tmp_path / "store.h5") as file:
+        assert file["x"][:].tobytes() == rows.tobytes() + rows[:3].tobytes()
+
+
 @pytest.mark.parametrize("kind", ["hdf5 gzip", "zarr"])
 def test_reading_between_appends(tmp_path: Path, kind: str) -> None:
     path = STORES[kind](tmp_path, 50)

@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,20 @@ def test_many_chunks_in_any_order(tmp_path: Path) -> None:
     journal.commit()
     journal.close()
     assert journal.records["y"].nbytes.tolist() == journal.records["y"].crc.tolist() == list(range(1000))
+
+
+def test_it_need_not_fit_into_memory(tmp_path: Path) -> None:
+    journal = begun(tmp_path / "journal")
+    for n in range(50):
+        journal.commit(Mark(n, {"x": n, "y": 0}, {"x": bytes(2**18)}))
+    journal.close()
+    tracemalloc.start()
+    try:
+        read = Journal.load(tmp_path / "journal")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert read is not None
+    read.close()
+    assert read.mark.n_rows == 49
+    assert peak < 4 * 2**20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -17,6 +18,7 @@ import zarr
 
 import oocload
 from oocload.convert import pipeline
+from oocload.convert.workplace import Workplace
 from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, TargetExistsError
 from oocload.stores.checksums import ArrayChecksums, encode_segment, read_checksums
 from tests.convert.kills import Runner, runner
@@ -236,6 +238,67 @@ def test_a_journal_of_something_else(tmp_path: Path, options: dict[str, Any], me
         oocload.convert({"z": tmp_path / "x.npy"}, path, resume=True, chunk_rows=50)
     report = oocload.convert(tmp_path / "x.npy", path, resume=True, chunk_rows=50)  # nothing was lost
     assert report.n_rows_before >= 900
+
+
+@pytest.mark.parametrize("target", ["t.h5", "t.zarr"])
+def test_a_whole_store_of_something_else(tmp_path: Path, target: str) -> None:
+    """It waits for its name, and must not get it as the result of another conversion."""
+    rows, path = rows_from(0, 500)["x"], tmp_path / target
+
+    def take_its_name(progress: oocload.Progress) -> None:
+        path.touch()
+
+    np.save(tmp_path / "x.npy", rows)
+    np.save(tmp_path / "z.npy", rows + 1)
+    for source in (tmp_path / "x.npy", rows):
+        with pytest.raises(TargetExistsError, match="target must not exist"):
+            oocload.convert(source, path, progress=take_its_name)
+        path.unlink()
+        with pytest.raises(InvalidArgumentError, match=r"resume must go on with .* whose chunks was"):
+            oocload.convert(source, path, resume=True, chunk_rows=9)
+        other = tmp_path / "z.npy" if source is not rows else rows + 1
+        with pytest.raises((InvalidArgumentError, ConversionError), match=r"source must be what it was.* has changed"):
+            oocload.convert(other, path, resume=True)
+        assert not path.exists()
+        oocload.convert(source, path, resume=True)
+        assert np.array_equal(content_of(path)["x"], rows)
+        assert oocload.verify(path).ok
+        assert sorted(os.listdir(tmp_path)) == sorted([target, "x.npy", "z.npy"])
+        oocload.convert(rows, path, overwrite=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def test_what_a_finished_run_did_not_live_to_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "x.npy", np.arange(10))
+    np.save(tmp_path / "z.npy", np.arange(10, 30))
+    with monkeypatch.context() as patched:
+        patched.setattr(Workplace, "remove", Workplace.close)
+        oocload.convert(tmp_path / "x.npy", tmp_path / "t.h5")
+    with pytest.raises(TargetExistsError, match="target must not exist"):
+        oocload.convert(tmp_path / "z.npy", tmp_path / "t.h5", resume=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(Workplace, "remove", Workplace.close)
+        oocload.convert(tmp_path / "x.npy", tmp_path / "t.h5", overwrite=True)
+    oocload.convert(tmp_path / "z.npy", tmp_path / "t.h5", resume=True, overwrite=True)
+    assert content_of(tmp_path / "t.h5")["x"].tolist() == list(range(10, 30))
+    assert sorted(os.listdir(tmp_path)) == ["t.h5", "x.npy", "z.npy"]
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_metadata_that_zarr_had_half_written_goes(tmp_path: Path, zarr_format: int) -> None:
+    path, fields = tmp_path / "t.zarr", {"x": "i8", "g/y": "i8"}
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        oocload.create(path, fields, chunk_rows=5, zarr_format=zarr_format) as writer,
+    ):
+        writer.append_batch({"x": np.arange(20), "g/y": np.arange(20)})
+        raise RuntimeError("stop")
+    left = tmp_path / ".t.zarr.oocload" / "t.zarr"
+    for folder in (left, left / "x", left / "g", left / "g" / "y"):
+        (folder / f"zarr.{'0123456789abcdef' * 2}.partial").write_text("{")
+    with oocload.create(path, fields, chunk_rows=5, zarr_format=zarr_format, resume=True) as writer:
+        assert writer.n_rows == 20
+    assert list(path.rglob("*.partial")) == []
 
 
 def test_what_is_finished_is_finished(tmp_path: Path) -> None:

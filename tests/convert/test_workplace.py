@@ -69,3 +69,32 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         ConversionError, match=r"target's folder must be writable, got '.*file': Not a directory; choose"
     ):
         Workplace(tmp_path / "file" / "store.h5")
+
+
+def test_the_journal_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill in between must not leave one that speaks of chunks that are gone."""
+    place = Workplace(tmp_path / "store")
+    make(place.store, True, "new")
+    place.journal.write_text("")
+
+    def remove(path: Path) -> None:
+        assert not place.journal.exists()
+        workplace.shutil.rmtree(path)
+
+    monkeypatch.setattr(workplace, "remove", remove)
+    place.clear()
+    assert os.listdir(place.folder) == []
+    place.remove()
+
+
+def test_a_relative_path_whatever_becomes_of_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = Workplace(Path("store"))
+    make(place.store, False, "new")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    place.publish(overwrite=False)
+    place.remove()
+    assert text_of(tmp_path / "store") == "new"
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "store"]
+    assert os.listdir(tmp_path / "elsewhere") == []

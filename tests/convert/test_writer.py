@@ -1,12 +1,15 @@
+import os
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import oocload
+from oocload.convert import pipeline
 from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, TargetExistsError
 from tests.conftest import check_rows, numbered, read_back
 
@@ -105,6 +108,10 @@ def test_target_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
         ({"x": "O"}, "field 'x' must have a fixed-size dtype, got object"),
         ({"": "u1"}, "field name must be text such as 'x' or 'group/images', got ''"),
         ({3: "u1"}, "field name must be text"),
+        ({"a//b": "u1"}, "field name must be text"),
+        ({"a/../b": "u1"}, "field name must be text"),
+        ({"a/./b": "u1"}, "field name must be text"),
+        ({"a\0b": "u1"}, "field name must be text"),
     ],
 )
 def test_bad_fields(tmp_path: Path, fields: Any, message: str) -> None:
@@ -134,3 +141,47 @@ def test_short_last_chunks_are_stored_as_they_were_encoded(tmp_path: Path, targe
         writer.append(x=rng.integers(0, 255, (n_rows, 64, 64), "u1"))
     report = oocload.verify(tmp_path / target)
     assert report.ok, report.bad
+
+
+def test_rows_without_items(tmp_path: Path) -> None:
+    message = r"row shape of field 'x' must have sizes of at least 1, got \(3, 0\)"
+    with pytest.raises(InvalidArgumentError, match=message):
+        oocload.convert(np.zeros((5, 3, 0)), tmp_path / "t.h5")
+    with pytest.raises(InvalidArgumentError, match=message):
+        oocload.convert(iter([np.zeros((5, 3, 0))]), tmp_path / "t.zarr")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.filterwarnings("ignore:The data type")
+def test_what_zarr_writes_and_cannot_read(tmp_path: Path, zarr_format: int) -> None:
+    """It is refused when the store is begun, not when all rows are written."""
+    nested = np.dtype([("p", [("q", "i4"), ("r", "f4")]), ("s", "u1")])
+    for fields in ({"a\\b": "u1"}, {"x": nested} if zarr_format == 2 else {"a\\b": "u1"}):
+        with pytest.raises(InvalidArgumentError, match=r"fields must be such as \.zarr can hold"):
+            oocload.create(tmp_path / "t.zarr", fields, zarr_format=zarr_format)
+    assert os.listdir(tmp_path) == []
+
+
+def test_fixed_length_text_of_an_hdf5_file(tmp_path: Path) -> None:
+    """h5py notes in the dtype how it is encoded, which is no part of what the journal says."""
+    rows = np.array([b"one", b"three"])
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file.create_dataset("x", data=rows)
+    oocload.convert(tmp_path / "s.h5", tmp_path / "t.h5")
+    with h5py.File(tmp_path / "t.h5") as file:
+        assert file["x"][:].tolist() == rows.tolist()
+
+
+def test_labels_that_wait_for_their_chunk_are_a_small_share_of_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_COMMIT_SECONDS_LEAST", "_COMMIT_SECONDS_MOST"):  # as on a slow disk
+        monkeypatch.setattr(pipeline, name, 0.0)
+    fields = {"x": ((2048,), "u1")} | {f"y{n}": "i8" for n in range(8)}
+    x = np.random.default_rng(0).integers(0, 256, (64, 2048), np.uint8)
+    with oocload.create(tmp_path / "t.h5", fields, chunk_rows=64) as writer:
+        for n in range(150):
+            y = np.arange(64 * n, 64 * (n + 1))
+            writer.append_batch({name: x if name == "x" else y for name in fields})
+        assert (tmp_path / ".t.h5.oocload" / "journal").stat().st_size < 3 * 2**20
