@@ -81,7 +81,7 @@ def test_killed_and_resumed(tmp_path: Path, target: str) -> None:
     with runner() as processes:
         for _ in range(6):
             assert processes.run(call, after_s=chance.uniform(0, 0.15), **arguments) in ("killed", "done")
-        for change in range(1, 60, 2):
+        for change in range(1, 40, 3):
             if processes.run(call, at_change=change, **arguments) == "done":
                 break
         assert processes.run(call, **arguments) == "done"
