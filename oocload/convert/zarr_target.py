@@ -29,6 +29,11 @@ from oocload.stores.ragged import columns_of
 
 _ABSENT = 2**64 - 1
 _METADATA = {2: ".zarray", 3: "zarr.json"}
+# Dots and not slashes: a folder for each chunk costs more than compressing it (benchmarks/README.md), and four inodes.
+_KEYS: dict[int, Any] = {
+    2: {"name": "v2", "separator": "."},
+    3: {"name": "default", "separator": "."},
+}
 _PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
 
 
@@ -245,6 +250,7 @@ def _made(path: Path, name: str, new: NewArray, encoding: Encoding, zarr_format:
             chunks=new.chunk_shape,
             shards=None if new.chunks_per_shard == 1 else (new.shard_height, *new.spec.row_shape),
             dtype=new.spec.dtype,
+            chunk_key_encoding=_KEYS[zarr_format],
             **zarr_codecs(encoding, new.spec.dtype, zarr_format),
         )
     array: Any = group[name]  # read again: zarr writes some dtypes that it cannot read
