@@ -85,12 +85,14 @@ class Workplace:
 
     def remove(self) -> None:
         """Remove the folder, the journal last: a kill in between leaves what says that the store is whole."""
-        if self._lock >= 0 and self._holds(self._lock):
-            for path in self.folder.iterdir():
-                if path != self.journal:
-                    remove(path)
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self.close()
+        try:
+            if self._lock >= 0 and self._holds(self._lock):
+                for path in self.folder.iterdir():
+                    if path != self.journal:
+                        remove(path)
+                shutil.rmtree(self.folder, ignore_errors=True)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Let go of the folder; what is in it stays."""

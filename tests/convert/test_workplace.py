@@ -112,3 +112,17 @@ def test_what_others_have_begun_since_stays(tmp_path: Path) -> None:
     other.remove()
     other.remove()
     assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_while_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Workplace(tmp_path / "store")
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workplace.shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            place.remove()
+    Workplace(tmp_path / "store").remove()
+    assert os.listdir(tmp_path) == []
