@@ -38,15 +38,28 @@ Source = Callable[[Path], Any]
 
 def batches(folder: Path) -> Iterator[dict[str, np.ndarray]]:
     """Yield batches as a program would make them."""
-    images = np.load(folder / "images.npy", mmap_mode="r")
-    for start in range(0, len(images), _BATCH_ROWS):
-        yield {"x": np.array(images[start : start + _BATCH_ROWS])}
+    for start in range(0, n_rows(folder), _BATCH_ROWS):
+        yield {"x": read(folder, start)}
 
 
 def dask_array(folder: Path) -> Any:
+    import dask
     import dask.array
 
-    return dask.array.from_array(np.load(folder / "images.npy", mmap_mode="r"), chunks=(_BATCH_ROWS, *IMAGE_SHAPE))
+    shape = (_BATCH_ROWS, *IMAGE_SHAPE)
+    blocks = [dask.delayed(read)(folder, start) for start in range(0, n_rows(folder), _BATCH_ROWS)]
+    return dask.array.concatenate([dask.array.from_delayed(block, shape, "u1") for block in blocks])
+
+
+def n_rows(folder: Path) -> int:
+    return len(np.load(folder / "images.npy", mmap_mode="r"))
+
+
+def read(folder: Path, start: int) -> np.ndarray:
+    """Read a batch, not through a map of the file, whose pages would count."""
+    header = (folder / "images.npy").stat().st_size - n_rows(folder) * _ROW_NBYTES
+    rows = np.fromfile(folder / "images.npy", "u1", _BATCH_ROWS * _ROW_NBYTES, offset=header + start * _ROW_NBYTES)
+    return rows.reshape(-1, *IMAGE_SHAPE)
 
 
 SOURCES: dict[str, Source] = {

@@ -20,9 +20,17 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (OocloadError, OSError) as exc:
-            said = " ".join(" ".join([str(exc), *getattr(exc, "__notes__", ())]).split())
-            click.echo(f"oocload: {said}", err=True)
+            _say(str(exc), exc)
             sys.exit(2)
+        except KeyboardInterrupt as exc:
+            _say("interrupted", exc)
+            sys.exit(130)  # 128 + SIGINT, as shells have it
+
+
+def _say(text: str, exc: BaseException) -> None:
+    """Print an error on one line, with what its notes add."""
+    said = "; ".join([text, *getattr(exc, "__notes__", ())])
+    click.echo(f"oocload: {' '.join(said.split())}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,7 +70,7 @@ def convert(sources: Sequence[str], target: str, fields: Sequence[str], dtypes: 
 
         oocload convert x=images.npy y=labels.npy train.h5
     """
-    cast = _named("dtype", dtypes) if any("=" in d for d in dtypes) else next(iter(dtypes), None)
+    cast = _named("dtype", dtypes, "DTYPE") if any("=" in d for d in dtypes) else next(iter(dtypes), None)
     report = oocload.convert(_source(sources), target, fields=fields or None, dtypes=cast, **options)
     click.echo(str(report))
 
@@ -114,13 +122,13 @@ def _source(sources: Sequence[str]) -> str | dict[str, str]:
         return sources[0]
     if len(sources) == 1 and "=" not in sources[0]:
         return sources[0]
-    return _named("source", sources)
+    return _named("source", sources, "PATH")
 
 
-def _named(what: str, given: Sequence[str]) -> dict[str, str]:
+def _named(what: str, given: Sequence[str], value: str) -> dict[str, str]:
     pairs = [text.partition("=") for text in given]
     if not all(mark for _, mark, _ in pairs):
-        raise InvalidArgumentError(f"several {what}s must be given as NAME={what.upper()}, got {' '.join(given)}")
+        raise InvalidArgumentError(f"several {what}s must be given as NAME={value}, got {' '.join(given)}")
     if len({name for name, _, _ in pairs}) < len(pairs):
         raise InvalidArgumentError(f"{what} names must differ, got {', '.join(given)}")
     return {name: value for name, _, value in pairs}

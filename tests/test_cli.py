@@ -1,5 +1,8 @@
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,3 +160,24 @@ def test_help_and_version() -> None:
     assert "convert" in run("--help").stdout
     assert "NAME=PATH" in run("convert", "--help").stdout
     assert run("--version").stdout.startswith("oocload, version ")
+
+
+def test_an_interrupted_conversion_says_how_to_go_on(tmp_path: Path) -> None:
+    rows = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "u1", (100_000, 4096))
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 4096), "u1")
+    for start in range(0, len(rows), 1000):
+        rows[start : start + 1000] = noise
+    del rows
+    command = [sys.executable, "-m", "oocload", "convert", "x.npy", "t.h5", "--level", "9"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        journal = tmp_path / ".t.h5.oocload" / "journal"
+        while not journal.exists() or journal.stat().st_size < 2000:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert re.fullmatch(
+        r"oocload: interrupted; [\d,]+ rows are kept beside t\.h5: pass resume=True \(--resume\) to go on\n", said
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".t.h5.oocload", "x.npy"]

@@ -20,7 +20,7 @@ MODULES = [
     "oocload.ops.labels",
     "oocload.ops.values",
     "oocload.convert.convert",
-    "oocload.convert.writer",
+    "oocload.convert.create",
     "oocload.statistics.stats",
     "oocload.verify.verify",
 ]

@@ -161,15 +161,20 @@ def choose_codec(
         If the folder has no room for the file, or cannot be written.
 
     """
-    names = _CANDIDATES["hdf5" if target_format == "hdf5" else "zarr"]
+    names = candidates_of(target_format)
     chunks = [chunk for name, rows in samples.items() for chunk in sample_chunks(rows, (heights or {}).get(name))]
     if not any(chunk.nbytes for chunk in chunks):
         names = names[:1]
     with ThreadPoolExecutor(threads, thread_name_prefix="oocload-auto") as pool:
         rate = disk_rate(folder, pool, threads)
-        candidates = [_measure(target_format, Encoding(*name), chunks, pool, threads) for name in names]
+        candidates = [_measure(target_format, name, chunks, pool, threads) for name in names]
     taken, verdicts = pick(candidates, rate)
     return Choice(taken.encoding, rate, tuple(zip(candidates, verdicts, strict=True)))
+
+
+def candidates_of(target_format: TargetFormat) -> list[Encoding]:
+    """Return the codecs that are tried for a format."""
+    return [Encoding(*name) for name in _CANDIDATES["hdf5" if target_format == "hdf5" else "zarr"]]
 
 
 def sample_chunks(rows: NDArray[Any], height: int | None = None) -> list[NDArray[Any]]:

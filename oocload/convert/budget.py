@@ -35,7 +35,7 @@ class Budget:
     n_ahead: int
 
 
-def share_out(memory: int, chunk_nbytes: list[int], piece_nbytes: int, n_cores: int) -> Budget:
+def share_out(memory: int, chunk_nbytes: list[int], piece_nbytes: int, n_cores: int, piece_reason: str = "") -> Budget:
     """Share a ceiling out.
 
     Parameters
@@ -48,6 +48,8 @@ def share_out(memory: int, chunk_nbytes: list[int], piece_nbytes: int, n_cores: 
         The smallest piece in which the source can be read.
     n_cores
         Threads that would be used if there were room.
+    piece_reason
+        Why it is no smaller, for messages.
 
     Raises
     ------
@@ -57,10 +59,11 @@ def share_out(memory: int, chunk_nbytes: list[int], piece_nbytes: int, n_cores: 
     """
     least = _needed(chunk_nbytes, 1, 2 * max(chunk_nbytes)) + 2 * piece_nbytes
     if memory < least:
+        todo = "raise it, or make chunks smaller with chunk_bytes or chunk_rows"
         raise MemoryCeilingError(
             f"memory must be at least {format_bytes(least)} for chunks of {format_bytes(max(chunk_nbytes))} read in "
-            f"pieces of {format_bytes(piece_nbytes)}, got {format_bytes(memory)}; raise it, or make chunks smaller "
-            "with chunk_bytes or chunk_rows"
+            f"pieces of {format_bytes(piece_nbytes)}, got {format_bytes(memory)}; "
+            f"{piece_reason if piece_reason and piece_nbytes > max(chunk_nbytes) else todo}"
         )
     largest = max(chunk_nbytes)
     n_threads, pending = 1, 2 * largest

@@ -27,13 +27,14 @@ from oocload.convert.encode import Encoding
 from oocload.convert.fields import Spec, parse_fields
 from oocload.convert.journal import Records
 from oocload.convert.options import Options
-from oocload.convert.parts import PartsFolder, Size, room_for_rows, rows_of_part, size_of
+from oocload.convert.parts import PartsFolder, Size, folder_for, part_of, room_for_rows, rows_of_part, size_of
 from oocload.convert.pipeline import make_chunk
 from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nbytes
 from oocload.convert.session import Chunk, Session, Source
+from oocload.convert.settle import settle_codec
 from oocload.convert.sources.parted import Description, describe, open_part
 from oocload.convert.spec import FieldSpec
-from oocload.convert.stream import batches_for, stored_nbytes
+from oocload.convert.stream import batches_for, least_piece, stored_nbytes
 from oocload.convert.writer import Writer, check_rows
 from oocload.convert.zarr_target import ZarrTarget
 from oocload.errors import ConversionError, InvalidArgumentError, OocloadError
@@ -150,9 +151,12 @@ def write_on_cluster(
             f"scheduler= is given, got {os.fspath(path)!r}: one HDF5 file cannot be written by several workers"
         )
     with cluster(scheduler) as client:
+        options, tried = settle_codec(rows, path, bool(part_nbytes), options)
         if part_nbytes:
-            return _write_parts(client, described, path, part_nbytes, options, progress)
-        return _write_zarr(client, described, path, options, progress)
+            report = _write_parts(client, described, path, part_nbytes, options, progress)
+        else:
+            report = _write_zarr(client, described, path, options, progress)
+    return replace(report, tried=tried)
 
 
 def _write_zarr(
@@ -166,7 +170,7 @@ def _write_zarr(
         options,
         n_rows=n_rows,
         source=Source(rows.identity(), rows.identity_is_proof),
-        piece_nbytes=rows.least_piece_nbytes,
+        piece=least_piece(rows),
     )
     before = (writer.n_rows, writer.nbytes, writer.stored_nbytes)
     with writer, Reporter(path.name, n_rows, progress, *before) as reporter:
@@ -200,7 +204,7 @@ def write_file(
         draft = drafts / secrets.token_hex(8) / path.name
         draft.parent.mkdir(parents=True)
         rows = open_part(part)
-        writer = Writer(draft, fields, options, n_rows=n_rows, source=source, piece_nbytes=rows.least_piece_nbytes)
+        writer = Writer(draft, fields, options, n_rows=n_rows, source=source, piece=least_piece(rows))
         with writer, batches_for(rows, writer, 0) as batches:
             for batch in batches:
                 writer.append_batch(batch, owned=rows.owned)
@@ -222,7 +226,7 @@ def _write_parts(
     arrays = options.arrays_of(fields, options.format_of(path), n_rows)
     room, height = room_for_rows(part_nbytes, arrays)
     step = rows_of_part(room, sum(array.spec.row_nbytes for array in arrays.values()), height)
-    folder = PartsFolder(path, part_nbytes, options, Source(rows.identity(), rows.identity_is_proof, compared=True))
+    folder = folder_for(rows, path, part_nbytes, options)
     try:
         with Reporter(path.name, n_rows, progress) as reporter:
             sizes = _write_files(client, described, folder, step, fields, options, reporter)
@@ -261,7 +265,7 @@ def _write_files(
             total = _sum(total, size_of(path))
             continue
         part = described.part(start, min(n_rows, start + step))
-        todo.append((number, (path, folder.drafts, part, fields, alone, n_rows, folder.source_of(start))))
+        todo.append((number, (path, folder.drafts, part, fields, alone, n_rows, part_of(folder.source, start))))
     for _, size in run(client, write_file, iter(todo), folder.path_of(0).parent):
         total = _sum(total, size)
         reporter.update(*total)

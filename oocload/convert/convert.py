@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
 from oocload.convert.options import Options
 from oocload.convert.parts import check_parts, write_parts
 from oocload.convert.report import Callback, ConversionReport
+from oocload.convert.settle import settle_codec
 from oocload.convert.sources.cast import Cast
 from oocload.convert.sources.resolve import resolve
 from oocload.convert.stream import write_whole
@@ -130,6 +132,9 @@ def convert(
         rows = Cast(rows, dtypes)
     if rows.n_rows == 0:
         raise ConversionError(f"source must have at least one row, got none for {os.fspath(target)!r}")
+    options, tried = settle_codec(rows, path, bool(part_nbytes), options)
     if part_nbytes:
-        return write_parts(rows, path, part_nbytes, options, progress)
-    return write_whole(rows, path, options, progress)
+        report = write_parts(rows, path, part_nbytes, options, progress)
+    else:
+        report = write_whole(rows, path, options, progress)
+    return replace(report, tried=tried)

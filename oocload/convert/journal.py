@@ -209,6 +209,17 @@ class Journal:
         self.n_commits += bool(len(records))
 
 
+def read_recipe(path: Path) -> Mapping[str, Any] | None:
+    """Return what a journal is of, without touching it; None where there is none."""
+    try:
+        with path.open("rb") as file:
+            first = next(_blocks(file, path.stat().st_size), None)
+    except FileNotFoundError:
+        return None
+    recipe = None if first is None else first.note.get("recipe")
+    return recipe if isinstance(recipe, Mapping) else None
+
+
 class _Block(NamedTuple):
     records: bytes
     heads: bytes

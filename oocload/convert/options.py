@@ -18,7 +18,7 @@ from oocload.units import parse_bytes
 
 _HDF5 = (".h5", ".hdf5")
 _ZARR = ".zarr"
-_AUTO = "auto"
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Options:
             If the format has no such codec, or the codec no such level.
 
         """
-        if self.codec == _AUTO:
+        if self.codec == AUTO:
             if self.level is not None:
                 raise InvalidArgumentError(f"level must be left out for codec 'auto', got {self.level!r}")
             return None

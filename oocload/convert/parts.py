@@ -22,10 +22,10 @@ from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nb
 from oocload.convert.session import Source
 from oocload.convert.sources.base import RowSource
 from oocload.convert.spec import FieldSpec
-from oocload.convert.stream import batches_for, stored_nbytes
-from oocload.convert.workplace import Workplace, check_target, remove
+from oocload.convert.stream import batches_for, least_piece, stored_nbytes
+from oocload.convert.workplace import Workplace, check_target, journal_of, remove
 from oocload.convert.writer import Writer, check_rows
-from oocload.errors import InvalidArgumentError
+from oocload.errors import InvalidArgumentError, TargetExistsError
 from oocload.units import format_bytes, parse_bytes
 
 _STAR = "*"
@@ -62,7 +62,7 @@ def write_parts(
     rows: RowSource, path: Path, part_nbytes: int, options: Options, progress: bool | Callback | None
 ) -> ConversionReport:
     """Write all rows of a source as several files."""
-    folder = PartsFolder(path, part_nbytes, options, Source(rows.identity(), rows.identity_is_proof, compared=True))
+    folder = folder_for(rows, path, part_nbytes, options)
     try:
         parts = _Parts(rows, folder, part_nbytes, options)
         before = (parts.n_rows, parts.nbytes, parts.stored_nbytes)
@@ -85,6 +85,28 @@ def write_parts(
     )
 
 
+def folder_for(rows: RowSource, path: Path, part_nbytes: int, options: Options) -> PartsFolder:
+    """Return the folder in which the files of a source are made, or are already."""
+    source = Source(rows.identity(), rows.identity_is_proof, compared=True)
+    first = path.with_name(path.name.replace(_STAR, f"{0:05d}"))
+    is_made = False
+    if options.resume and first.exists() and not journal_of(path.parent).exists() and source.identity is not None:
+        try:
+            writer = Writer(
+                first, rows.specs, replace(options, overwrite=False), n_rows=rows.n_rows, source=part_of(source, 0)
+            )
+            is_made = writer.is_whole
+        except TargetExistsError:  # something else
+            pass
+    return PartsFolder(path, part_nbytes, options, source, is_made)
+
+
+def part_of(source: Source, first_row: int) -> Source:
+    """Return what tells the rows of a file from others."""
+    whole = source.identity
+    return replace(source, identity=None if whole is None else {"rows": first_row, "of": whole})
+
+
 class Size(NamedTuple):
     """Rows of a file, their bytes, and those that are stored."""
 
@@ -104,6 +126,8 @@ class PartsFolder:
         The most bytes of one.
     options, source
         How they are written, and of what.
+    is_made
+        Whether a run before this one has made them, and left nothing else.
 
     Attributes
     ----------
@@ -117,8 +141,9 @@ class PartsFolder:
 
     """
 
-    def __init__(self, path: Path, part_nbytes: int, options: Options, source: Source) -> None:
+    def __init__(self, path: Path, part_nbytes: int, options: Options, source: Source, is_made: bool = False) -> None:
         self.source = source
+        self._is_made = is_made
         self._name = path.name
         self._overwrite = options.overwrite
         self._place = Workplace(path.parent)
@@ -126,7 +151,9 @@ class PartsFolder:
         same = replace(options, memory=0, resume=False, overwrite=False)  # what makes no other files
         recipe = {"version": VERSION, "parts": path.name, "part_bytes": part_nbytes, "options": asdict(same)}
         try:
-            if self._journal is None:
+            if is_made:
+                self._place.remove()
+            elif self._journal is None:
                 check_target(self._place.destination, options.overwrite)
                 self._place.clear()
                 self._place.store.mkdir()
@@ -136,7 +163,7 @@ class PartsFolder:
         except BaseException:
             self.close()
             raise
-        self.is_whole = self._journal.whole is not None
+        self.is_whole = is_made or (self._journal is not None and self._journal.whole is not None)
 
     def path_of(self, number: int) -> Path:
         """Return the path of a file while all are made, or after it."""
@@ -150,13 +177,10 @@ class PartsFolder:
         """Where tasks write files that several of them may write."""
         return self._place.folder / "drafts"
 
-    def source_of(self, first_row: int) -> Source:
-        """Return what tells the rows of a file from others."""
-        whole = self.source.identity
-        return replace(self.source, identity=None if whole is None else {"rows": first_row, "of": whole})
-
     def publish(self) -> None:
         """Give the folder its name."""
+        if self._is_made:
+            return
         assert self._journal is not None
         if not self.is_whole:
             for begun in self._place.store.glob(".*.oocload"):  # here, and written wholly elsewhere since
@@ -178,7 +202,8 @@ class PartsFolder:
             self._place.remove()
 
     def _is_published(self) -> bool:
-        assert self._journal is not None
+        if self._journal is None:
+            return self._is_made
         return self._journal.whole is not None and self._place.is_published(self._journal.whole["inode"])
 
     def _check(self, journal: Journal, recipe: Mapping[str, Any]) -> None:
@@ -255,8 +280,8 @@ class _Parts:
             self.fields or None,
             replace(self._options, overwrite=False),
             n_rows=self._rows.n_rows,
-            source=self._folder.source_of(self.n_rows),
-            piece_nbytes=self._rows.least_piece_nbytes,
+            source=part_of(self._folder.source, self.n_rows),
+            piece=least_piece(self._rows),
         )
         return self._writer
 
@@ -265,7 +290,9 @@ class _Parts:
             writer.abort()
             return
         writer.close()
-        self.fields, self.codec = writer.fields, writer.codec
+        self.fields, self.codec = writer.fields, str(writer.encoding)
+        if writer.encoding is not None:  # chosen by the first rows, where it was to be chosen
+            self._options = replace(self._options, codec=writer.encoding.codec, level=writer.encoding.level)
         self._count(Size(writer.n_rows, writer.nbytes, stored_nbytes(writer.path)))
 
     def _reached(self, writer: Writer) -> tuple[int, int, int]:

@@ -81,6 +81,8 @@ class ConversionReport:
         The most memory that this process has had resident since it began.
     codec
         The codec of its chunks, and its level.
+    tried
+        With ``codec="auto"``, a table of the codecs that were tried.
 
     """
 
@@ -93,6 +95,7 @@ class ConversionReport:
     n_rows_before: int = 0
     peak_nbytes: int = 0
     codec: str = ""
+    tried: str = ""
 
     @property
     def ratio(self) -> float:
@@ -101,10 +104,11 @@ class ConversionReport:
 
     def __str__(self) -> str:
         resumed = f" ({self.n_rows_before:,} of them before)" if self.n_rows_before else ""
+        tried = f"\n{self.tried}" if self.tried else ""
         return (
             f"wrote {self.path}: {self.n_rows:,} rows{resumed} of {', '.join(self.fields)}; {format_bytes(self.nbytes)}"
             f" in {format_bytes(self.stored_nbytes)} on disk (ratio {self.ratio:.1f}, {self.codec}), "
-            f"{self.seconds:.1f} s, peak memory {format_bytes(self.peak_nbytes)}"
+            f"{self.seconds:.1f} s, peak memory {format_bytes(self.peak_nbytes)}{tried}"
         )
 
 

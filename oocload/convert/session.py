@@ -22,6 +22,7 @@ from oocload.convert.encode import Encoding
 from oocload.convert.fields import Spec
 from oocload.convert.hdf5_target import Hdf5Target
 from oocload.convert.journal import Journal, Records
+from oocload.convert.own_thread import OwnThread
 from oocload.convert.pipeline import Pipeline
 from oocload.convert.recipe import SOURCE, check_recipe, digest, recipe_of
 from oocload.convert.target import Target
@@ -276,7 +277,7 @@ class Session:
     def _open(self, journal: Journal) -> None:
         order, place = self._order, self._place
         if order.format == "hdf5":
-            self._target = Hdf5Target(place.store, place.redo, order.arrays, order.encoding)
+            self._target = OwnThread(Hdf5Target(place.store, place.redo, order.arrays, order.encoding))
         else:
             number: Literal[2, 3] = 2 if order.format == "zarr2" else 3
             self._target = ZarrTarget(place.store, order.arrays, order.encoding, number, journal.records)

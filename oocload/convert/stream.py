@@ -12,7 +12,7 @@ from oocload.convert.options import Options
 from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nbytes
 from oocload.convert.session import Source
 from oocload.convert.sources.base import RowSource
-from oocload.convert.writer import Writer
+from oocload.convert.writer import Piece, Writer
 
 _PIECE_NBYTES = 8 * 2**20  # of iterables, which come in pieces of their own
 
@@ -25,7 +25,7 @@ def write_whole(rows: RowSource, path: Path, options: Options, progress: bool | 
         options,
         n_rows=rows.n_rows,
         source=Source(rows.identity(), rows.identity_is_proof, compared=True),
-        piece_nbytes=rows.least_piece_nbytes,
+        piece=least_piece(rows),
     )
     before = writer.n_rows
     with writer, Reporter(path.name, rows.n_rows, progress, before, writer.nbytes, writer.stored_nbytes) as reporter:
@@ -45,6 +45,11 @@ def write_whole(rows: RowSource, path: Path, options: Options, progress: bool | 
         peak_nbytes=peak_nbytes(),
         codec=writer.codec,
     )
+
+
+def least_piece(rows: RowSource) -> Piece:
+    """Return the smallest piece of a source."""
+    return Piece(rows.least_piece_nbytes, rows.least_piece_reason)
 
 
 @contextmanager

@@ -19,6 +19,9 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
+_JOURNAL = "journal"
+
+
 class Workplace:
     """Makes the folder, and holds it until `close`.
 
@@ -37,9 +40,9 @@ class Workplace:
     def __init__(self, destination: Path) -> None:
         destination = destination.absolute()  # the program may change its directory
         self.destination = destination
-        self.folder = destination.with_name(f".{destination.name}.oocload")
+        self.folder = _folder_of(destination)
         self.store = self.folder / destination.name
-        self.journal = self.folder / "journal"
+        self.journal = journal_of(destination)
         self.redo = self.folder / "redo"
         self._lock = -1
         try:
@@ -126,6 +129,11 @@ class Workplace:
                     os.close(descriptor)
 
 
+def journal_of(destination: Path) -> Path:
+    """Return where the journal lies of what is made for a destination."""
+    return _folder_of(destination) / _JOURNAL
+
+
 def check_target(path: Path, overwrite: bool) -> None:
     """Raise where the destination is taken, or its folder is not there."""
     if path.exists() and not overwrite:
@@ -142,6 +150,10 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _folder_of(destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.oocload")
 
 
 def _exchange(one: Path, other: Path) -> bool:

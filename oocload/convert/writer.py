@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 import oocload.stores as stores
-from oocload.convert.auto import choose_codec
+from oocload.convert.auto import candidates_of, choose_codec
 from oocload.convert.budget import Budget, share_out
 from oocload.convert.buffers import Rows
 from oocload.convert.encode import Encoding
@@ -27,6 +27,16 @@ from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, O
 from oocload.stores.checksums import read_checksums
 
 _UNKNOWN = Source()
+
+
+class Piece(NamedTuple):
+    """The bytes of the smallest piece in which a source can be read, and why it is no smaller."""
+
+    nbytes: int
+    reason: str
+
+
+_NO_PIECE = Piece(0, "")
 
 
 class Writer:
@@ -55,7 +65,7 @@ class Writer:
         *,
         n_rows: int | None = None,
         source: Source = _UNKNOWN,
-        piece_nbytes: int = 0,
+        piece: Piece = _NO_PIECE,
     ) -> None:
         self.path = Path(path)
         self.n_rows = 0
@@ -65,7 +75,7 @@ class Writer:
         self._encoding = options.encoding_for(self._format)
         self._n_rows_expected = n_rows
         self._source = source
-        self._piece_nbytes = piece_nbytes
+        self._piece = piece
         self._session: Session | None = None
         self._budget: Budget | None = None
         self._closed = False
@@ -91,6 +101,11 @@ class Writer:
     def codec(self) -> str:
         """The codec and its level, as text; empty before it is chosen."""
         return "" if self._encoding is None else str(self._encoding)
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """The codec and its level; None before it is chosen."""
+        return self._encoding
 
     @property
     def budget(self) -> Budget | None:
@@ -251,19 +266,23 @@ class Writer:
 
     def _is_made(self) -> bool:
         """Whether what lies at the destination is what would be made, of a source that is known to be the same."""
-        fields, encoding = self._fields, self._encoding
+        fields = self._fields
         known_source = self._source.identity is not None or not self._source.compared
-        if not self.path.exists() or fields is None or encoding is None or not known_source:
+        if not self.path.exists() or fields is None or not known_source:
             return False
-        order = self._order(fields, encoding)
+        encodings = candidates_of(self._format) if self._encoding is None else [self._encoding]
+        orders = {digest(order.recipe): order for order in (self._order(fields, encoding) for encoding in encodings)}
         try:
             with stores.open(self.path) as store:
-                found = [read_checksums(store, name) for name in order.arrays]
+                found = [read_checksums(store, name) for name in next(iter(orders.values())).arrays]
                 layouts = [store.field(name) for name in fields]
         except OocloadError:
             return False
-        if any(known is None or known.conversion != digest(order.recipe) for known in found):
+        conversions = {"" if known is None else known.conversion for known in found}
+        made = orders.get(conversions.pop())
+        if made is None or conversions:
             return False
+        self._encoding = made.encoding
         self.n_rows, self.nbytes = layouts[0].n_rows, sum(layout.nbytes for layout in layouts)
         self._done = Done(0, self.n_rows, self.nbytes)
         return True
@@ -272,7 +291,7 @@ class Writer:
         arrays = self._options.arrays_of(fields, self._format, self._n_rows_expected)
         chunks = [array.chunk_nbytes for array in arrays.values()]
         n_cores = len(os.sched_getaffinity(0))
-        budget = share_out(self._options.memory, chunks, self._piece_nbytes or max(chunks), n_cores)
+        budget = share_out(self._options.memory, chunks, self._piece.nbytes or max(chunks), n_cores, self._piece.reason)
         return Order(self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite)
 
     def _start(

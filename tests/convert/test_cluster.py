@@ -119,26 +119,20 @@ def slow(block: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("target", ["sharded.zarr", "parts/p-*.h5"])
-def test_a_worker_that_is_killed(tmp_path: Path, target: str) -> None:
+def test_a_worker_that_is_killed(tmp_path: Path, client: Any, target: str) -> None:
     expected = rows()
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=None
-        ) as workers,
-        distributed.Client(workers) as connected,
-    ):
-        victims = list(connected.run(os.getpid).values())
+    client.wait_for_workers(2)
+    victims = list(client.run(os.getpid).values())
 
-        def kill(progress: oocload.Progress) -> None:
-            if victims and progress.n_rows > 500:
-                os.kill(victims.pop(), signal.SIGKILL)
-                victims.clear()
+    def kill(progress: oocload.Progress) -> None:
+        if victims and progress.n_rows > 500:
+            os.kill(victims.pop(), signal.SIGKILL)
+            victims.clear()
 
-        x = da.from_array(expected["x"], chunks=(100, 30, 40)).map_blocks(slow, dtype="u1")
-        oocload.convert(
-            {"x": x, "y": expected["y"]}, tmp_path / target, scheduler=connected, progress=kill, **OPTIONS[target]
-        )
-        assert not victims
+    x = da.from_array(expected["x"], chunks=(100, 30, 40)).map_blocks(slow, dtype="u1")
+    oocload.convert({"x": x, "y": expected["y"]}, tmp_path / target, scheduler=client, progress=kill, **OPTIONS[target])
+    assert not victims
+    client.wait_for_workers(2)
     (tmp_path / "here").mkdir()
     oocload.convert(expected, tmp_path / "here" / target, **OPTIONS[target])
     check_equal(tmp_path / target, tmp_path / "here" / target)

@@ -132,6 +132,17 @@ def test_values_that_may_not_fit_are_refused(tmp_path: Path) -> None:
     assert read_back(tmp_path / "w.h5")["x"].tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("target", ["w.h5", "w.zarr"])
+@pytest.mark.parametrize("n_rows", [1, 8, 9, 15])
+def test_short_last_chunks_are_stored_as_they_were_encoded(tmp_path: Path, target: str, n_rows: int) -> None:
+    """HDF5 encodes a chunk anew when a dataset is cut within it, with zlib, and fewer or more bytes."""
+    rng = np.random.default_rng(0)
+    with oocload.create(tmp_path / target, {"x": ((64, 64), "u1")}, chunk_rows=8) as writer:
+        writer.append(x=rng.integers(0, 255, (n_rows, 64, 64), "u1"))
+    report = oocload.verify(tmp_path / target)
+    assert report.ok, report.bad
+
+
 def test_rows_without_items(tmp_path: Path) -> None:
     message = r"row shape of field 'x' must have sizes of at least 1, got \(3, 0\)"
     with pytest.raises(InvalidArgumentError, match=message):
