@@ -60,7 +60,13 @@ class Hdf5Growth:
         """Raise where a dataset is not in chunks, may not grow, or is there twice."""
         seen: dict[Any, str] = {}
         for array in arrays:
-            dataset = self._dataset(array.name)
+            try:
+                dataset = self._dataset(array.name)
+            except KeyError as exc:  # HDF5 follows no link to another file from where its own is no plain file
+                raise InvalidArgumentError(
+                    f"field {array.name!r} of {self._path} must be in that file to append to it, and is linked from "
+                    "another one; append to that"
+                ) from exc
             info, here = h5py.h5o.get_info(dataset.id), h5py.h5o.get_info(self._opened().file.id)
             problem = ""
             if dataset.is_virtual or info.fileno != here.fileno:

@@ -87,6 +87,10 @@ class Buffers:
         """Return the bytes of rows that wait here, from where their chunk begins."""
         return self._arrays[array].head(start, stop)
 
+    def has_head(self, array: str, start: int, stop: int) -> bool:
+        """Whether rows wait here, and ``start`` is where their chunk begins; not where taking rows was interrupted."""
+        return self._arrays[array].has_head(start, stop)
+
     def give_back(self, array: str, rows: NDArray[Any]) -> None:
         """Take memory back whose chunk is written."""
         self._arrays[array].give_back(rows)
@@ -143,9 +147,12 @@ class _ArrayBuffer:
     def head(self, start: int, stop: int) -> bytes:
         """Return the bytes of rows that wait here, from where their chunk begins."""
         assert self._rows is not None
-        assert start == self._start
-        assert stop - start <= self._filled
+        assert self.has_head(start, stop)
         return self._rows[: stop - start].tobytes()
+
+    def has_head(self, start: int, stop: int) -> bool:
+        """Whether rows wait here, and ``start`` is where their chunk begins."""
+        return self._rows is not None and start == self._start and stop - start <= self._filled
 
     def give_back(self, rows: NDArray[Any]) -> None:
         """Take the memory of a chunk back, if it came from here."""

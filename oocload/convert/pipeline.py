@@ -84,7 +84,6 @@ class Pipeline:
         self._pool = ThreadPoolExecutor(budget.n_threads, thread_name_prefix="oocload-encode")
         self._pending: deque[_Pending] = deque()
         self._lengths = {name: n - n % arrays[name].height for name, n in buffers.lengths.items()}
-        self._n_pending = dict.fromkeys(arrays, 0)
         self._marks: deque[tuple[int, Mapping[str, int]]] = deque()
         self._committed = time.monotonic()
         self._failed = False  # a chunk is missing, so no later one may be put
@@ -97,7 +96,6 @@ class Pipeline:
             number = (start + first) // height
             work = self._pool.submit(self._encode, array, number, chunk)
             self._pending.append(_Pending(array, number, chunk, work))
-            self._n_pending[array] += 1
             self._room -= self._arrays[array].chunk_nbytes
             while self._room < 0 and len(self._pending) > 1:
                 self._put_oldest()
@@ -155,7 +153,6 @@ class Pipeline:
         self._failed = True
         array, chunk, rows, work = self._pending.popleft()
         done = work.result()
-        self._n_pending[array] -= 1
         new = self._arrays[array]
         if done is not None:
             self._target.put(array, chunk, done.encoded, len(rows))
@@ -182,10 +179,11 @@ class Pipeline:
         return Mark(n_rows, dict(lengths), {name: self._buffers.head(name, *rows) for name, rows in heads.items()})
 
     def _is_safe(self, array: str, length: int, most_head_nbytes: int) -> bool:
-        missing = length - self._lengths[array]
-        if missing <= 0:
+        put = self._lengths[array]
+        if length <= put:
             return True
-        return not self._n_pending[array] and missing * self._arrays[array].spec.row_nbytes <= most_head_nbytes
+        head_nbytes = (length - put) * self._arrays[array].spec.row_nbytes
+        return head_nbytes <= most_head_nbytes and self._buffers.has_head(array, put, length)
 
 
 def make_chunk(target: Target, array: str, new: NewArray, number: int, rows: NDArray[Any]) -> Made:

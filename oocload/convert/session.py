@@ -238,21 +238,28 @@ class Session:
 
     def suspend(self) -> bool:
         """Stop; return whether anything is kept for a later run."""
-        if self._pipeline is not None:
-            with suppress(OSError, RuntimeError, ValueError):  # a full disk has said so already
-                self._pipeline.give_up()
-        self._close()
-        if self._journal is None or not self._journal.n_commits:
-            self._place.remove()
-            return False
-        self._place.close()
-        return True
+        try:
+            if self._pipeline is not None:
+                with suppress(OSError, RuntimeError, ValueError):  # a full disk has said so already
+                    self._pipeline.give_up()
+        finally:
+            kept = self._let_go()
+        return kept
 
     def discard(self) -> None:
         """Stop, and keep nothing."""
         self._close()
         self._place.clear()
         self._place.remove()
+
+    def _let_go(self) -> bool:
+        """Close all, and let go of the folder, whatever happens; return whether anything is kept."""
+        kept = self._journal is not None and bool(self._journal.n_commits)
+        try:
+            self._close()
+        finally:
+            self._place.close() if kept else self._place.remove()
+        return kept
 
     def _close(self) -> None:
         if self._pipeline is not None:

@@ -88,17 +88,27 @@ class Workplace:
 
     def remove(self) -> None:
         """Remove the folder, the journal last: a kill in between leaves what says that the store is whole."""
-        for path in self.folder.iterdir():
-            if path != self.journal:
-                remove(path)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.close()
+        try:
+            if self._lock >= 0 and self._holds(self._lock):
+                for path in self.folder.iterdir():
+                    if path != self.journal:
+                        remove(path)
+                shutil.rmtree(self.folder, ignore_errors=True)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Let go of the folder; what is in it stays."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+    def _holds(self, descriptor: int) -> bool:
+        """Whether what a descriptor has locked is the folder that is there."""
+        try:
+            return os.path.samestat(os.stat(self.folder), os.fstat(descriptor))
+        except FileNotFoundError:  # removed
+            return False
 
     def _hold(self) -> None:
         while True:
@@ -106,7 +116,7 @@ class Workplace:
             descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.stat(self.folder).st_ino == os.fstat(descriptor).st_ino:
+                if self._holds(descriptor):  # or the other process had finished, and removed it
                     self._lock = descriptor
                     return
             except BlockingIOError as exc:
@@ -114,8 +124,6 @@ class Workplace:
                     f"target must be written by one process at a time, and another is writing {self.destination}; "
                     "wait for it, or choose another place"
                 ) from exc
-            except FileNotFoundError:
-                pass  # the other process had finished, and removed it
             finally:
                 if self._lock != descriptor:
                     os.close(descriptor)

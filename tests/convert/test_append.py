@@ -509,6 +509,14 @@ def test_what_cannot_be_appended_to(tmp_path: Path) -> None:
     assert not redo_of(path).exists()
 
 
+def test_a_link_to_another_file(tmp_path: Path) -> None:
+    hdf5(tmp_path, 50)
+    with h5py.File(tmp_path / "links.h5", "w") as file:
+        file["x"] = h5py.ExternalLink("store.h5", "x")
+    with pytest.raises(InvalidArgumentError, match=r"field 'x' of .*links\.h5 must be in that file .* append to that"):
+        oocload.open(tmp_path / "links.h5", mode="a")
+
+
 @pytest.mark.parametrize("kind", ["hdf5", "zarr"])
 def test_open_elsewhere(tmp_path: Path, kind: str) -> None:
     path = STORES[kind](tmp_path, 50)

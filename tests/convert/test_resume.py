@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -266,6 +268,29 @@ def test_a_whole_store_of_something_else(tmp_path: Path, target: str) -> None:
         assert sorted(os.listdir(tmp_path)) == sorted([target, "x.npy", "z.npy"])
         oocload.convert(rows, path, overwrite=True)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("n_submitted", [0, 1, 5, 40])
+def test_an_interrupt_between_rows_and_their_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, n_submitted: int
+) -> None:
+    """Rows that have left their buffer, and are not queued yet, are lost; those before them are not."""
+    path, count, real = tmp_path / target, itertools.count(), ThreadPoolExecutor.submit
+
+    def submit(pool: ThreadPoolExecutor, *args: Any) -> Any:
+        if pool._thread_name_prefix == "oocload-encode" and next(count) == n_submitted:
+            raise KeyboardInterrupt
+        return real(pool, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ThreadPoolExecutor, "submit", submit)
+        with pytest.raises(KeyboardInterrupt):
+            create(str(path))
+    create(str(path))
+    (tmp_path / "whole").mkdir()
+    create(str(tmp_path / "whole" / target))
+    check_same(path, tmp_path / "whole" / target)
 
 
 def test_what_a_finished_run_did_not_live_to_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,30 @@ def test_a_relative_path_whatever_becomes_of_the_directory(tmp_path: Path, monke
     assert text_of(tmp_path / "store") == "new"
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", "store"]
     assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_what_others_have_begun_since_stays(tmp_path: Path) -> None:
+    place = Workplace(tmp_path / "store")
+    shutil.rmtree(place.folder)  # the end of `remove`, in which it was interrupted
+    other = Workplace(tmp_path / "store")
+    other.journal.write_text("")
+    place.remove()
+    place.remove()
+    assert os.listdir(other.folder) == ["journal"]
+    other.remove()
+    other.remove()
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_while_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Workplace(tmp_path / "store")
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workplace.shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            place.remove()
+    Workplace(tmp_path / "store").remove()
+    assert os.listdir(tmp_path) == []
