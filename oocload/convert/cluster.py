@@ -169,7 +169,7 @@ def _write_zarr(
         rows.specs,
         options,
         n_rows=n_rows,
-        source=Source(rows.identity(), rows.identity_is_proof),
+        source=Source(rows.identity(), rows.identity_is_proof, compared=True),
         piece=least_piece(rows),
     )
     before = (writer.n_rows, writer.nbytes, writer.stored_nbytes)

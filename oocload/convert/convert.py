@@ -19,7 +19,7 @@ from oocload.convert.sources.cast import Cast
 from oocload.convert.sources.resolve import resolve
 from oocload.convert.stream import write_whole
 from oocload.convert.workplace import check_target
-from oocload.errors import ConversionError
+from oocload.errors import ConversionError, InvalidArgumentError
 
 
 def convert(
@@ -72,7 +72,8 @@ def convert(
     resume
         Go on with what a killed or failed conversion of the same source, with the same arguments, has left beside
         ``target``; begin where nothing was left. A source of files must be as it was. Rows of arrays in memory and of
-        iterables are gone through from the first one, and compared with those that are there, not written again.
+        iterables are gone through from the first one, and compared with those that are there, not written again; but
+        not with files of ``part_bytes`` that are whole.
     progress
         Whether to show a progress bar: None shows one on a terminal. Or a function, called with a `Progress` after
         each piece of rows.
@@ -119,6 +120,10 @@ def convert(
         resume,
         overwrite,
     )
+    if not isinstance(target, str | os.PathLike):
+        raise InvalidArgumentError(f"target must be a path, got {target!r}; pass a str or a pathlib.Path")
+    if isinstance(fields, str):
+        raise InvalidArgumentError(f"fields must be a list of names, got {fields!r}; pass [{fields!r}]")
     path = Path(target)
     options.encoding_for(options.format_of(path))
     part_nbytes = check_parts(path, part_bytes)

@@ -39,7 +39,7 @@ class Workplace:
 
     def __init__(self, destination: Path) -> None:
         destination = destination.absolute()  # the program may change its directory
-        self.destination = destination
+        self.destination = followed(destination)
         self.folder = _folder_of(destination)
         self.store = self.folder / destination.name
         self.journal = journal_of(destination)
@@ -152,7 +152,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def followed(path: Path) -> Path:
+    """Return where a link leads, so that a store is made there, and the link stays; else the path."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def _folder_of(destination: Path) -> Path:
+    destination = followed(destination)
     return destination.with_name(f".{destination.name}.oocload")
 
 

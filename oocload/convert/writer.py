@@ -378,4 +378,5 @@ def _what_failed(exc: BaseException, path: Path) -> str:
     text = " ".join(str(exc).split())
     full = getattr(exc, "errno", None) == errno.ENOSPC or "No space left" in text or "errno = 28" in text
     cause = "the disk is full; free some space or choose another place" if full else text
-    return f"writing {path} failed: {cause}; nothing was left at that name"
+    left = "what is at that name is as it was" if path.exists() else "nothing was left at that name"
+    return f"writing {path} failed: {cause}; {left}"

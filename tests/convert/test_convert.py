@@ -386,3 +386,15 @@ class TestDestination:
             oocload.convert([X, X[:, :1]], tmp_path / target, overwrite=True)
         assert np.array_equal(read_back(tmp_path / target)["x"], Y)
         assert [p.name for p in tmp_path.iterdir()] == [target]
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        (None, {}, "target must be a path, got None; pass a str or a pathlib.Path"),
+        ("t.h5", {"fields": "x"}, r"fields must be a list of names, got 'x'; pass \['x'\]"),
+    ],
+)
+def test_arguments_of_another_kind(target: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        oocload.convert("x.npy", target, **options)

@@ -2,8 +2,10 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import oocload
 from oocload.convert import workplace
 from oocload.convert.workplace import Workplace
 from oocload.errors import ConversionError, TargetExistsError
@@ -126,3 +128,15 @@ def test_an_interrupt_while_it_is_removed(tmp_path: Path, monkeypatch: pytest.Mo
             place.remove()
     Workplace(tmp_path / "store").remove()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_and_leads_to_the_new_store(tmp_path: Path, exists: bool) -> None:
+    (tmp_path / "disk").mkdir()
+    if exists:
+        oocload.convert(np.arange(3), tmp_path / "disk" / "real.h5")
+    (tmp_path / "link.h5").symlink_to(tmp_path / "disk" / "real.h5")
+    oocload.convert(np.arange(10), tmp_path / "link.h5", overwrite=exists)
+    assert (tmp_path / "link.h5").is_symlink()
+    assert oocload.open(tmp_path / "disk" / "real.h5").fields["x"].n_rows == 10
+    assert os.listdir(tmp_path / "disk") == ["real.h5"]

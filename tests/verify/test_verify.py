@@ -268,11 +268,11 @@ def test_missing_longer_and_unexpected_chunks_are_named(tmp_path: Path) -> None:
 
 def test_a_damaged_index_of_a_shard_is_that_of_its_chunks(copy: Callable[[str], Path]) -> None:
     path = copy("shards.zarr")
-    shard = path / "x/c/1/0/0"
+    shard = path / "x/c.1.0.0"
     with changed(shard, shard.stat().st_size - 10, 1):
         report = oocload.verify(path)
     assert [(bad.field, bad.chunk) for bad in report.bad] == [("x", 3), ("x", 4), ("x", 5)]
-    assert all(w.endswith("1/0/0 fails its checksum; the file is damaged") for w in why(report))
+    assert all(w.endswith("c.1.0.0 fails its checksum; the file is damaged") for w in why(report))
     shard.unlink()
     assert [w.partition(",")[0] for w in why(oocload.verify(path))] == ["it is missing"] * 3
 
@@ -416,7 +416,7 @@ def test_a_zip_file_is_checked(copy: Callable[[str], Path], tmp_path: Path) -> N
     report = oocload.verify(packed)
     assert report.ok
     assert report.n_chunks == len(places(path))
-    start = packed.read_bytes().index((path / "x/c/0/0/0").read_bytes())
+    start = packed.read_bytes().index((path / "x/c.0.0.0").read_bytes())
     with changed(packed, start + 3, 1):
         (bad,) = oocload.verify(packed).bad
     assert (bad.field, bad.chunk, bad.path) == ("x", 0, str(packed))
@@ -458,7 +458,7 @@ def test_a_store_that_changes_meanwhile_is_no_damaged_one(
     copy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = copy("zstd.zarr")
-    (path / "x/c/0/0/0").write_bytes(b"other")
+    (path / "x/c.0.0.0").write_bytes(b"other")
 
     def check_and_touch(*arguments: object) -> object:
         rewrite(path / "x/zarr.json", lambda m: m["shape"].__setitem__(0, 99))
