@@ -15,7 +15,7 @@ _SMALL_CHUNK_NBYTES = 32 * 2**10
 ITEM_CHUNKS = 8
 _LEAST_ITEM_CHUNK_NBYTES = 4 * 2**10
 # Chunks of one Zarr array above which they share files. Up to there files of their own cost seconds at most, and suit
-# zarr-python, which reads a shard's index anew for every chunk; above, they are tens of thousands of files and folders
+# zarr-python, which reads a shard's index anew for every chunk; above, they are tens of thousands of files
 # (benchmarks/shards.py).
 SHARDED_ABOVE = 1000
 _SHARD_NBYTES = 32 * 2**20  # decoded: 64 chunks; more make neither writing nor reading faster
