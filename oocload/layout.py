@@ -248,7 +248,7 @@ class ChunkGrid:
     def __init__(self, shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
         self.shape = shape
         self.chunks = chunks
-        self.counts = tuple(-(-n // c) for n, c in zip(shape, chunks, strict=True))
+        self.counts = tuple(-(-n // max(1, c)) for n, c in zip(shape, chunks, strict=True))
         self.per_band = prod(self.counts[1:])
 
     @property

@@ -24,7 +24,7 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import oocload
-from oocload.convert.convert import stored_nbytes
+from oocload.convert.stream import stored_nbytes
 
 SIDE = 32
 CEILING = "128 MiB"

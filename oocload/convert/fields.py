@@ -63,8 +63,6 @@ def _check_name(name: Any) -> str:
 
 def _parse(name: str, value: Any) -> Spec:
     if isinstance(value, FieldSpec | RaggedSpec | CsrSpec):
-        if not isinstance(value, CsrSpec):
-            _check_sizes(name, value.row_shape if isinstance(value, FieldSpec) else (None, *value.item_shape))
         return value
     shape: Any = ()
     dtype: Any = value

@@ -361,7 +361,8 @@ def load_journal(place: Workplace, store_format: StoreFormat) -> Journal | None:
 
 def _checksums_of(layout: FieldLayout, records: Records, conversion: str) -> ArrayChecksums:
     found = ArrayChecksums.describing(layout, conversion)
-    for first in range(0, max(1, records.n_chunks), SEGMENT_CHUNKS):
-        part = slice(first, first + SEGMENT_CHUNKS)
+    n_chunks = min(records.n_chunks, found.n_chunks)  # rows without items are in no chunk
+    for first in range(0, max(1, n_chunks), SEGMENT_CHUNKS):
+        part = slice(first, min(n_chunks, first + SEGMENT_CHUNKS))
         found.segments.append(Segment(first, records.nbytes[part], records.crc[part]))
     return found
