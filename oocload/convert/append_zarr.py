@@ -23,6 +23,7 @@ from zarr.storage import MemoryStore, StorePath
 from oocload.convert.encoders import Encoded
 from oocload.convert.growth import Addition
 from oocload.convert.own_chunks import encode_ahead, last_chunks, zarr_encoder
+from oocload.convert.shard_index import shard_index
 from oocload.convert.zarr_documents import Documents
 from oocload.errors import InvalidArgumentError
 from oocload.layout import ByteRange, ChunkGrid, FieldLayout
@@ -33,7 +34,6 @@ from oocload.stores.zarr import ZarrStore
 from oocload.stores.zarr_chunks import DirectoryObjects
 from oocload.stores.zarr_fields import config_of
 
-_ABSENT = 2**64 - 1
 _BLOCK_NBYTES = 64 * 2**20  # of rows given to zarr-python at a time
 
 
@@ -213,14 +213,12 @@ def has_usual_index(metadata: Any) -> bool:
 
 
 def shard_of(n_chunks: int, chunks: Mapping[int, Any]) -> bytes:
-    """Return a shard: its chunks one after the other, then the index (Zarr v3, codec "sharding_indexed", 1.0)."""
-    index = np.full((n_chunks, 2), _ABSENT, "<u8")
-    end = 0
+    """Return a shard: its chunks one after the other, then the index."""
+    places, end = {}, 0
     for number, data in chunks.items():
-        index[number] = end, memoryview(data).nbytes
+        places[number] = (end, memoryview(data).nbytes)
         end += memoryview(data).nbytes
-    table = index.tobytes()
-    return b"".join([*chunks.values(), table, google_crc32c.value(table).to_bytes(4, "little")])
+    return b"".join([*chunks.values(), shard_index(n_chunks, places)])
 
 
 def _stored(place: ByteRange) -> bytes:

@@ -34,7 +34,7 @@ from oocload.convert.session import Chunk, Session, Source
 from oocload.convert.settle import settle_codec
 from oocload.convert.sources.parted import Description, describe, open_part
 from oocload.convert.spec import FieldSpec
-from oocload.convert.stream import batches_for, least_piece, stored_nbytes
+from oocload.convert.stream import batches_for, closing_batches, least_piece, stored_nbytes
 from oocload.convert.writer import Writer, check_rows
 from oocload.convert.zarr_target import ZarrTarget
 from oocload.errors import ConversionError, InvalidArgumentError, OocloadError
@@ -79,7 +79,7 @@ def write_rows(job: ZarrJob, part: Mapping[str, Any]) -> list[Chunk]:
     for name in job.arrays:
         buffers.go_on(name, part["start"], np.empty(0))
     source = open_part(part)
-    with closing(target), closing_iterator(source.batches(job.piece_nbytes, n_threads=1)) as batches:
+    with closing(target), closing_batches(source.batches(job.piece_nbytes, n_threads=1)) as batches:
         for batch in batches:
             for name, given in check_rows(batch, job.fields).items():
                 for full in buffers.add(name, given, source.owned):
@@ -88,13 +88,6 @@ def write_rows(job: ZarrJob, part: Mapping[str, Any]) -> list[Chunk]:
             put(*full)
         target.finish_shards()
     return made
-
-
-@contextmanager
-def closing_iterator(iterator: Iterator[Any]) -> Iterator[Iterator[Any]]:
-    """Close an iterator where it is a generator."""
-    with closing(iterator) if hasattr(iterator, "close") else nullcontext():  # type: ignore[type-var]
-        yield iterator
 
 
 @contextmanager

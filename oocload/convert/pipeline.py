@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from oocload.chunks.scratch import as_bytes
 from oocload.convert.arrays import NewArray
 from oocload.convert.budget import Budget
 from oocload.convert.buffers import Buffers
@@ -190,15 +191,8 @@ def make_chunk(target: Target, array: str, new: NewArray, number: int, rows: NDA
     """Encode the rows of a chunk, of which an array's last may be short."""
     whole = padded(rows, new.height)
     encoded = target.encode(array, number, whole)
-    crc = stored_crc32c(as_bytes(encoded.data), encoded.skipped)
+    crc = stored_crc32c(np.frombuffer(encoded.data, np.uint8), encoded.skipped)
     return Made(encoded, crc, stored_crc32c(as_bytes(whole)))
-
-
-def as_bytes(data: Any) -> NDArray[np.uint8]:
-    """Return the bytes of anything that is contiguous, not copied."""
-    if isinstance(data, np.ndarray):
-        return data.reshape(-1).view(np.uint8)
-    return np.frombuffer(data, np.uint8)
 
 
 def padded(rows: NDArray[Any], height: int) -> NDArray[Any]:

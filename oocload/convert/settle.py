@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from oocload.convert.journal import read_recipe
 from oocload.convert.options import AUTO, Options
 from oocload.convert.ragged import RaggedRows
 from oocload.convert.sources.base import RowSource
+from oocload.convert.stream import closing_batches
 from oocload.convert.workplace import journal_of
 from oocload.convert.writer import check_rows
 
@@ -51,8 +51,7 @@ def _samples(rows: RowSource, path: Path, options: Options) -> tuple[dict[str, N
     height = max(arrays.values(), key=lambda array: array.chunk_nbytes).height
     found: dict[str, list[NDArray[Any]]] = {name: [] for name in fields}
     for start in sample_starts(n_rows, height):
-        batches: Any = rows.batches(options.chunk_nbytes, start, min(n_rows, start + height))
-        with closing(batches):
+        with closing_batches(rows.batches(options.chunk_nbytes, start, min(n_rows, start + height))) as batches:
             for batch in batches:
                 for name, given in check_rows(batch, fields).items():
                     found[name].append(np.array(given.values if isinstance(given, RaggedRows) else given))

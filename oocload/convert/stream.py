@@ -60,10 +60,17 @@ def batches_for(rows: RowSource, writer: Writer, start: int) -> Iterator[Iterato
         batches = rows.batches(_PIECE_NBYTES, start)
     else:
         batches = rows.batches(budget.piece_nbytes, start, n_ahead=budget.n_ahead, n_threads=budget.n_threads)
+    with closing_batches(batches):
+        yield batches
+
+
+@contextmanager
+def closing_batches(batches: Iterator[Mapping[str, Any]]) -> Iterator[Iterator[Mapping[str, Any]]]:
+    """End the threads that read batches ahead, where there are any."""
     try:
         yield batches
     finally:
-        close = getattr(batches, "close", None)  # ends the threads that read ahead
+        close = getattr(batches, "close", None)
         if close is not None:
             close()
 

@@ -10,13 +10,10 @@ import json
 import os
 import re
 import secrets
-import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-import google_crc32c
-import numpy as np
 import zarr
 from numpy.typing import NDArray
 
@@ -24,10 +21,11 @@ from oocload.convert.arrays import NewArray
 from oocload.convert.encode import Encoding, encoder_for, zarr_codecs
 from oocload.convert.encoders import Encoded
 from oocload.convert.journal import Records
+from oocload.convert.shard_index import shard_index
 from oocload.stores.checksums import ArrayChecksums, write_checksums_zarr, write_list
 from oocload.stores.ragged import columns_of
+from oocload.stores.redo import write_at
 
-_ABSENT = 2**64 - 1
 _METADATA = {2: ".zarray", 3: "zarr.json"}
 # Dots and not slashes: a folder for each chunk costs more than compressing it (benchmarks/README.md), and four inodes.
 _KEYS: dict[int, Any] = {
@@ -144,7 +142,7 @@ class _ArrayFiles:
         self._shard = -1
         self._path = self._draft = ""
         self._file = -1
-        self._index: list[int] = []  # offset and bytes of each chunk of the open shard
+        self._places: list[tuple[int, int]] = []  # offset and bytes of each chunk of the open shard
         self._end = 0
         if self._per_shard > 1 and records.n_chunks % self._per_shard:
             self._reopen(records)
@@ -155,7 +153,7 @@ class _ArrayFiles:
             path, draft = self._paths(chunk)
             descriptor = _create(draft)
             try:
-                _write(descriptor, data, 0)
+                write_at(descriptor, data, 0)
             finally:
                 os.close(descriptor)
             if draft != path:
@@ -169,21 +167,20 @@ class _ArrayFiles:
             self.finish()
             self._shard = chunk // self._per_shard
             self._path, self._draft = self._paths(self._shard)
-            self._file, self._end, self._index = _create(self._draft), 0, []
-        _write(self._file, data, self._end)
-        self._index += [self._end, len(memoryview(data).cast("B"))]
-        self._end += self._index[-1]
-        if len(self._index) == 2 * self._per_shard:
+            self._file, self._end, self._places = _create(self._draft), 0, []
+        write_at(self._file, data, self._end)
+        nbytes = memoryview(data).nbytes
+        self._places.append((self._end, nbytes))
+        self._end += nbytes
+        if len(self._places) == self._per_shard:
             self.finish()
 
     def finish(self) -> None:
         """Write the index of the open shard."""
         if self._shard < 0:
             return
-        entries = self._index + [_ABSENT] * (2 * self._per_shard - len(self._index))
-        index = np.array(entries, "<u8").tobytes()
-        index += struct.pack("<I", google_crc32c.value(index))
-        _write(self._file, index, self._end)
+        index = shard_index(self._per_shard, dict(enumerate(self._places)))
+        write_at(self._file, index, self._end)
         os.ftruncate(self._file, self._end + len(index))
         self.close()
         if self._draft != self._path:
@@ -201,7 +198,7 @@ class _ArrayFiles:
         self._path = self._draft = self._paths(self._shard)[0]
         self._file = _create(self._path, truncate=False)
         for nbytes in records.nbytes[self._shard * self._per_shard :].tolist():
-            self._index += [self._end, nbytes]
+            self._places.append((self._end, nbytes))
             self._end += nbytes
 
     def _paths(self, number: int) -> tuple[str, str]:
@@ -270,10 +267,3 @@ def _remove_partial(path: Path, arrays: Iterable[str]) -> None:
 def _keys_of(array: Any, new: NewArray) -> Callable[[int], str]:
     encode = array.metadata.encode_chunk_key
     return lambda number: str(encode((number, *(0 for _ in new.spec.row_shape))))
-
-
-def _write(descriptor: int, data: Any, at: int) -> None:
-    view = memoryview(data).cast("B")
-    while len(view):  # a disk that fills takes a part
-        n = os.pwrite(descriptor, view, at)
-        view, at = view[n:], at + n

@@ -114,7 +114,7 @@ def apply(fd: int, end: int, pages: Iterable[Page]) -> None:
 
 def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of some bytes; the system may take fewer at a time."""
-    view = memoryview(data)
+    view = memoryview(data).cast("B")
     while len(view):
         n_written = os.pwrite(fd, view, offset)
         view, offset = view[n_written:], offset + n_written
