@@ -1,6 +1,6 @@
 """Train on arrays larger than memory, straight from HDF5 and Zarr."""
 
-from oocload import ops
+from oocload import ops, sources
 from oocload.adapters.floats import Floats
 from oocload.convert.append import Appender
 from oocload.convert.convert import convert
@@ -83,6 +83,7 @@ __all__ = [
     "mix",
     "open",
     "ops",
+    "sources",
     "stats",
     "verify",
 ]

@@ -89,6 +89,26 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Meaning:
+    """What the values of a field stand for, as far as the store says so in attributes of it.
+
+    Attributes
+    ----------
+    vocabulary
+        Of whole numbers: what each counts as, ``vocabulary[value]``; negative numbers stand for nothing.
+    content
+        Of ragged bytes: ``"text"`` (UTF-8) or ``"image"`` (a file such as PNG or JPEG); else empty.
+    shape
+        Of images: height, width and channels to which they are decoded while loading; ``()`` where none was named.
+
+    """
+
+    vocabulary: tuple[str, ...] = ()
+    content: Literal["", "text", "image"] = ""
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RaggedLayout:
     """Where rows of several lengths lie: one after the other in other arrays of the store.
 
@@ -157,6 +177,8 @@ class FieldLayout:
         Whether the rows lie in the file's metadata (HDF5 compact); they are held in memory.
     ragged
         Where the rows lie in other arrays of the store, one after the other: in which; else None.
+    meaning
+        What the values stand for.
 
     """
 
@@ -175,6 +197,7 @@ class FieldLayout:
     payload_nbytes: int = 0
     inline: bool = False
     ragged: RaggedLayout | None = None
+    meaning: Meaning = Meaning()
 
     @property
     def n_rows(self) -> int:

@@ -16,6 +16,7 @@ from oocload.convert.parts import check_parts, write_parts
 from oocload.convert.report import Callback, ConversionReport
 from oocload.convert.settle import settle_codec
 from oocload.convert.sources.cast import Cast
+from oocload.convert.sources.records import OnError, RecordSource, check_on_error
 from oocload.convert.sources.resolve import resolve
 from oocload.convert.stream import write_whole
 from oocload.convert.workplace import check_target
@@ -41,6 +42,7 @@ def convert(
     overwrite: bool = False,
     progress: bool | Callback | None = None,
     scheduler: Any = None,
+    on_error: OnError | None = None,
 ) -> ConversionReport:
     """Write any source as a chunked store; nothing is read whole into memory.
 
@@ -81,6 +83,9 @@ def convert(
         Address of a dask scheduler, ``"tcp://host:8786"``, or a ``dask.distributed.Client``, on whose workers the
         conversion runs: of files that all see under the same paths, arrays or dask arrays, to a Zarr store or to
         several files. A worker that dies costs its piece.
+    on_error
+        What becomes of records that cannot be read, such as damaged images: ``"raise"`` (default), or ``"skip"``, which
+        lists them in the report. None leaves it as a source of `oocload.sources` has it.
 
     Returns
     -------
@@ -132,7 +137,10 @@ def convert(
         from oocload.convert.cluster import write_on_cluster
 
         return write_on_cluster(source, fields, dtypes, path, part_nbytes, options, progress, scheduler)
-    rows = resolve(source, fields)
+    if on_error is not None:
+        check_on_error(on_error)
+    rows = resolve(source, fields, on_error)
+    skipped = rows if isinstance(rows, RecordSource) else None
     if dtypes is not None:
         rows = Cast(rows, dtypes)
     if rows.n_rows == 0:
@@ -142,4 +150,4 @@ def convert(
         report = write_parts(rows, path, part_nbytes, options, progress)
     else:
         report = write_whole(rows, path, options, progress)
-    return replace(report, tried=tried)
+    return replace(report, tried=tried, skipped=() if skipped is None else skipped.skipped)

@@ -11,8 +11,10 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from oocload.convert.sources.skipped import Skipped
 from oocload.units import format_bytes
 
+_SKIPPED_SHOWN = 10
 _KIB = 1024  # the unit of ru_maxrss on Linux: getrusage(2)
 
 
@@ -83,6 +85,8 @@ class ConversionReport:
         The codec of its chunks, and its level.
     tried
         With ``codec="auto"``, a table of the codecs that were tried.
+    skipped
+        With ``on_error="skip"``, what could not be read: where it is, and why.
 
     """
 
@@ -96,6 +100,7 @@ class ConversionReport:
     peak_nbytes: int = 0
     codec: str = ""
     tried: str = ""
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -105,10 +110,14 @@ class ConversionReport:
     def __str__(self) -> str:
         resumed = f" ({self.n_rows_before:,} of them before)" if self.n_rows_before else ""
         tried = f"\n{self.tried}" if self.tried else ""
+        shown = [f"\n  {where}: {reason}" for where, reason in self.skipped[:_SKIPPED_SHOWN]]
+        more = len(self.skipped) - len(shown)
+        skipped = f"\nskipped {len(self.skipped):,}:{''.join(shown)}" if shown else ""
+        skipped += f"\n  and {more:,} more" if more else ""
         return (
             f"wrote {self.path}: {self.n_rows:,} rows{resumed} of {', '.join(self.fields)}; {format_bytes(self.nbytes)}"
             f" in {format_bytes(self.stored_nbytes)} on disk (ratio {self.ratio:.1f}, {self.codec}), "
-            f"{self.seconds:.1f} s, peak memory {format_bytes(self.peak_nbytes)}{tried}"
+            f"{self.seconds:.1f} s, peak memory {format_bytes(self.peak_nbytes)}{tried}{skipped}"
         )
 
 

@@ -13,7 +13,7 @@ from oocload.convert.sources.ahead import Pieces, ReadAhead, Readers, ReadRows
 from oocload.convert.sources.cut import band_rows, pieces_of
 from oocload.convert.sources.identity import Identity
 from oocload.convert.spec import FieldSpec
-from oocload.layout import Segment
+from oocload.layout import Meaning, Segment
 
 
 class RowSource(Protocol):
@@ -22,6 +22,11 @@ class RowSource(Protocol):
     @property
     def specs(self) -> Mapping[str, Spec] | None:
         """Field → spec, or None where only the first batch tells."""
+        ...
+
+    @property
+    def meanings(self) -> Mapping[str, Meaning]:
+        """Field → what its values stand for, where the store is to say so; asked for when all rows were read."""
         ...
 
     @property
@@ -116,6 +121,8 @@ class FieldSource(ABC):
         How many rows there are.
     spec
         What they are.
+    meaning
+        What their values stand for.
     row_nbytes
         Bytes of one, on average, about.
     owned, can_jump, identity_is_proof
@@ -127,6 +134,7 @@ class FieldSource(ABC):
 
     label: str
     n_rows: int
+    meaning: Meaning = Meaning()
     owned: bool = True
     can_jump: bool = True
     identity_is_proof: ClassVar[bool] = True
@@ -240,3 +248,20 @@ class ArraySource(FieldSource):
             self.announce,
             np.empty((0, *self.shape[1:]), self.dtype),
         )
+
+
+class FieldGroup(ABC):
+    """What holds several fields, each to be read by itself: an AnnData, an xarray dataset.
+
+    Attributes
+    ----------
+    label
+        What it is called in errors.
+
+    """
+
+    label: str
+
+    @abstractmethod
+    def field_sources(self) -> dict[str, FieldSource]:
+        """Return field → source, in order."""

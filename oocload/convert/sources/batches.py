@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from oocload.convert.fields import Spec
 from oocload.convert.ragged import RaggedRows, is_sparse
 from oocload.convert.sources.identity import Identity
 from oocload.errors import InvalidArgumentError
+from oocload.layout import Meaning
 
 _PLACES = ("x", "y", "sample_weight")
 
@@ -19,6 +21,7 @@ class BatchSource:
     """An iterable of batches; the first tells fields and dtypes. Iterated by the thread that converts."""
 
     specs: Mapping[str, Spec] | None = None
+    meanings: Mapping[str, Meaning] = MappingProxyType({})
     n_rows: int | None = None
     owned = False  # a generator may fill the same arrays again
     can_jump = False

@@ -16,6 +16,7 @@ from oocload.convert.sources.batches import count_rows
 from oocload.convert.sources.fresh import fresh_rows
 from oocload.convert.sources.identity import Identity
 from oocload.errors import InvalidArgumentError
+from oocload.layout import Meaning
 
 _KINDS = "biuf"
 _CAST_NBYTES = 2**20  # at a time: what the check takes beside the rows comes to a few of these
@@ -48,6 +49,11 @@ class Cast:
             self._one, self._each = _number(dtypes), {}
         self.n_rows = source.n_rows
         self.specs: Mapping[str, Spec] | None = None if source.specs is None else self._cast_specs(source.specs)
+
+    @property
+    def meanings(self) -> Mapping[str, Meaning]:
+        """Field → what its values stand for."""
+        return self.source.meanings
 
     @property
     def owned(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import numpy as np
 import oocload.stores as stores
 from oocload.convert.ragged import is_sparse, ragged_spec_of
 from oocload.convert.sources.arrays import SliceSource, slices_like_an_array
-from oocload.convert.sources.base import FieldSource, RowSource
+from oocload.convert.sources.base import FieldGroup, FieldSource, RowSource
 from oocload.convert.sources.batches import BatchSource
 from oocload.convert.sources.dask import dask_sources, is_dask
 from oocload.convert.sources.idx import IdxSource, is_idx
+from oocload.convert.sources.known import known_source, source_of_object
 from oocload.convert.sources.mapped import MappedSource, shared_map_of
 from oocload.convert.sources.npy import NpzSource, npz_members
 from oocload.convert.sources.ragged import MemoryRagged, sparse_source
+from oocload.convert.sources.records import OnError, RecordSource
 from oocload.convert.sources.side_by_side import SideBySide
 from oocload.convert.sources.store import StoreField
 from oocload.convert.sources.store_ragged import StoreRagged
@@ -30,16 +33,18 @@ from oocload.stores.base import Store
 _KNOWN = ".npy, .npz, IDX (gzip or not), " + ", ".join((*stores.HDF5_SUFFIXES, *stores.ZARR_SUFFIXES))
 
 
-def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
+def resolve(source: Any, fields: Sequence[str] | None, on_error: OnError | None = None) -> RowSource:
     """Return the rows of a source.
 
     Parameters
     ----------
     source
         A path, a glob or a list of paths of stores to join, a mapping name → path, array or ragged rows, an array, a
-        tuple ``(x, y)`` of arrays, or an iterable of batches.
+        tuple ``(x, y)`` of arrays, one of `oocload.sources`, a dataset of a framework, or an iterable of batches.
     fields
-        Of a store or ``.npz``: the names to take; None for all.
+        Of a source that has names: those to take; None for all.
+    on_error
+        What becomes of records that cannot be read, "raise" or "skip"; None leaves it as the source has it.
 
     Raises
     ------
@@ -47,6 +52,14 @@ def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
         If it is none of these, is not there, or is damaged.
 
     """
+    records = _records_of(source)
+    if records is not None:
+        records = records if on_error is None else records.with_on_error(on_error)
+        return records if fields is None else records.choosing(fields)
+    if on_error == "skip":
+        raise InvalidArgumentError(
+            "on_error must be 'raise' for this source, which has no records that could be skipped, got 'skip'"
+        )
     found = fields_of(source, fields)
     if found is not None:
         return SideBySide(found)
@@ -57,14 +70,38 @@ def resolve(source: Any, fields: Sequence[str] | None) -> RowSource:
     )
 
 
+def _records_of(source: Any) -> RecordSource[Any] | None:
+    """Return a source of records: one that is given, or what a path or an object of another library is."""
+    if isinstance(source, RecordSource):
+        return source
+    if isinstance(source, str | os.PathLike) or is_paths(source):
+        found = known_source(source)
+    else:
+        found = source_of_object(source)
+    return found if isinstance(found, RecordSource) else None
+
+
 def fields_of(source: Any, fields: Sequence[str] | None) -> dict[str, FieldSource] | None:
     """Return the fields of a source, as of `resolve`; None where it is none of those that have fields."""
+    group = source if isinstance(source, FieldGroup) else _group_of(source)
+    if group is not None:
+        each = group.field_sources()
+        return _choose({name: partial(each.__getitem__, name) for name in each}, fields, group.label)
     if isinstance(source, str | os.PathLike | Store) or is_paths(source):
         return _arrays_of(source, fields)
     if fields is not None:
         raise InvalidArgumentError("fields must be left out unless the source is one file; choose when you pass it")
     named = named_values(source)
     return None if named is None else _each_field(named)
+
+
+def _group_of(source: Any) -> FieldGroup | None:
+    """Return what holds several fields, where a path or an object of another library does."""
+    if isinstance(source, str | os.PathLike) or is_paths(source):
+        found = known_source(source)
+    else:
+        found = source_of_object(source)
+    return found if isinstance(found, FieldGroup) else None
 
 
 def named_values(source: Any) -> Mapping[str, Any] | None:

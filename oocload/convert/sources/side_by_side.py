@@ -12,6 +12,7 @@ from oocload.convert.sources.base import ArraySource, FieldSource
 from oocload.convert.sources.cut import shares
 from oocload.convert.sources.identity import Identity
 from oocload.errors import InvalidArgumentError
+from oocload.layout import Meaning
 from oocload.units import format_bytes
 
 
@@ -50,6 +51,11 @@ class SideBySide:
         self._n_rows = next(iter(rows.values()))
         self.n_rows: int | None = self._n_rows
         self.specs: Mapping[str, Spec] | None = {name: s.spec for name, s in sources.items()}
+
+    @property
+    def meanings(self) -> Mapping[str, Meaning]:
+        """Field → what its values stand for."""
+        return {name: s.meaning for name, s in self.fields.items() if s.meaning != Meaning()}
 
     @property
     def owned(self) -> bool:
