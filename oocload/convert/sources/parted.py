@@ -186,6 +186,7 @@ class _Window(FieldSource):
         self._source, self._start = source, start
         self.label = source.label
         self.n_rows = max(0, min(stop, source.n_rows) - start)
+        self.meaning = source.meaning
         self.owned, self.can_jump = source.owned, source.can_jump
 
     @property
