@@ -111,6 +111,14 @@ def vlen(folder: Path) -> tuple[Any, Expected]:
     return folder / "v.h5", {"t": ROWS, "y": [*Y]}
 
 
+def text(folder: Path) -> tuple[Any, Expected]:
+    words = [f"{'Ö' * (i % 3)} {i}" if i % 7 else "" for i in range(N_ROWS)]
+    with h5py.File(folder / "w.h5", "w") as file:
+        file.create_dataset("t", data=words, chunks=(8,), compression="gzip")
+        file["y"] = Y
+    return folder / "w.h5", {"t": [np.frombuffer(word.encode(), "u1") for word in words], "y": [*Y]}
+
+
 def csr(folder: Path) -> tuple[Any, Expected]:
     with h5py.File(folder / "a.h5ad", "w") as file:
         group = file.create_group("X")
@@ -159,7 +167,7 @@ def expected(part: slice = slice(None)) -> Expected:
 
 
 Kind = Callable[[Path], tuple[Any, Expected]]
-FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, csr]
+FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, text, csr]
 KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches]
 
 
