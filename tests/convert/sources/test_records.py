@@ -15,6 +15,7 @@ import oocload
 from oocload.chunks.scratch import Scratch
 from oocload.convert.fields import Spec
 from oocload.convert.sources.identity import Identity
+from oocload.convert.sources.parted import describe
 from oocload.convert.sources.records import Records, RecordSource, Skipped
 from oocload.convert.spec import FieldSpec
 from oocload.layout import Meaning
@@ -171,6 +172,11 @@ def test_a_conversion_that_failed_goes_on(tmp_path: Path, can_jump: bool) -> Non
     report = oocload.convert(source, target, resume=True, **options)
     assert report.skipped == (Skipped("number 5", "bad"),)
     assert report.n_rows == N - 1
+
+
+def test_no_cluster_reads_them() -> None:
+    with pytest.raises(oocload.InvalidArgumentError, match=r"got numbers, whose records one process reads; .* without"):
+        describe(Numbers())
 
 
 def test_bad_rules() -> None:
