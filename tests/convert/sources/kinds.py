@@ -111,6 +111,14 @@ def vlen(folder: Path) -> tuple[Any, Expected]:
     return folder / "v.h5", {"t": ROWS, "y": [*Y]}
 
 
+def text(folder: Path) -> tuple[Any, Expected]:
+    words = [f"{'Ö' * (i % 3)} {i}" if i % 7 else "" for i in range(N_ROWS)]
+    with h5py.File(folder / "w.h5", "w") as file:
+        file.create_dataset("t", data=words, chunks=(8,), compression="gzip")
+        file["y"] = Y
+    return folder / "w.h5", {"t": [np.frombuffer(word.encode(), "u1") for word in words], "y": [*Y]}
+
+
 def csr(folder: Path) -> tuple[Any, Expected]:
     with h5py.File(folder / "a.h5ad", "w") as file:
         group = file.create_group("X")
@@ -154,7 +162,7 @@ def batches(folder: Path) -> tuple[Any, Expected]:
     return Batches(), rows
 
 
-def text(words: list[str]) -> list[np.ndarray]:
+def utf8(words: list[str]) -> list[np.ndarray]:
     return [np.frombuffer(word.encode(), np.uint8) for word in words]
 
 
@@ -167,7 +175,7 @@ def npy_folder(folder: Path) -> tuple[Any, Expected]:
         folder / "npys", labels=dict(zip(ids, Y.tolist(), strict=True)), partition={"a": ids[50:], "b": ids[:20]}
     )
     split = np.repeat(np.array([1, -1, 0], "int8"), [20, 30, N_ROWS - 50])
-    return source, {"x": [*X], "y": [*Y], "id": text(ids), "split": [*split]}
+    return source, {"x": [*X], "y": [*Y], "id": utf8(ids), "split": [*split]}
 
 
 def npy_folder_ragged(folder: Path) -> tuple[Any, Expected]:
@@ -175,7 +183,7 @@ def npy_folder_ragged(folder: Path) -> tuple[Any, Expected]:
     for i, row in enumerate(ROWS):
         np.save(folder / f"rows/{i}.npy", row)
     ids = [str(i) for i in range(N_ROWS)]
-    return oocload.sources.NpyFolderSource(folder / "rows", ragged=True), {"x": ROWS, "id": text(ids)}
+    return oocload.sources.NpyFolderSource(folder / "rows", ragged=True), {"x": ROWS, "id": utf8(ids)}
 
 
 def expected(part: slice = slice(None)) -> Expected:
@@ -183,21 +191,7 @@ def expected(part: slice = slice(None)) -> Expected:
 
 
 Kind = Callable[[Path], tuple[Any, Expected]]
-FILES: list[Kind] = [
-    npy,
-    npz,
-    idx_plain,
-    idx_gzip,
-    hdf5,
-    zarr_store,
-    joined,
-    glob,
-    opened,
-    vlen,
-    csr,
-    npy_folder,
-    npy_folder_ragged,
-]
+FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, text, csr]
 RECORDS: list[Kind] = [npy_folder, npy_folder_ragged]
 FILES += RECORDS
 KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches]
