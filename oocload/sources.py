@@ -1,6 +1,7 @@
 """Sources of a conversion that take options of their own; each is given to `oocload.convert` in place of a path."""
 
 from oocload.convert.sources.known import from_path
+from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.skipped import Skipped
 
-__all__ = ["Skipped", "from_path"]
+__all__ = ["NpyFolderSource", "Skipped", "from_path"]

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 import oocload.stores as stores
 from oocload.convert.sources.base import FieldGroup
+from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.records import RecordSource
 from oocload.errors import InvalidArgumentError, StoreNotFoundError
 
@@ -44,7 +45,7 @@ class ObjectKind(Protocol):
         ...
 
 
-PATH_KINDS: tuple[type[PathKind], ...] = ()
+PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource,)
 OBJECT_KINDS: tuple[type[ObjectKind], ...] = ()
 """Both in the order in which they are asked."""
 

@@ -162,12 +162,38 @@ def batches(folder: Path) -> tuple[Any, Expected]:
     return Batches(), rows
 
 
+def utf8(words: list[str]) -> list[np.ndarray]:
+    return [np.frombuffer(word.encode(), np.uint8) for word in words]
+
+
+def npy_folder(folder: Path) -> tuple[Any, Expected]:
+    ids = [f"id-{i}" for i in range(N_ROWS)]
+    (folder / "npys").mkdir()
+    for i, name in enumerate(ids):
+        np.save(folder / f"npys/{name}.npy", X[i])
+    source = oocload.sources.NpyFolderSource(
+        folder / "npys", labels=dict(zip(ids, Y.tolist(), strict=True)), partition={"a": ids[50:], "b": ids[:20]}
+    )
+    split = np.repeat(np.array([1, -1, 0], "int8"), [20, 30, N_ROWS - 50])
+    return source, {"x": [*X], "y": [*Y], "id": utf8(ids), "split": [*split]}
+
+
+def npy_folder_ragged(folder: Path) -> tuple[Any, Expected]:
+    (folder / "rows").mkdir()
+    for i, row in enumerate(ROWS):
+        np.save(folder / f"rows/{i}.npy", row)
+    ids = [str(i) for i in range(N_ROWS)]
+    return oocload.sources.NpyFolderSource(folder / "rows", ragged=True), {"x": ROWS, "id": utf8(ids)}
+
+
 def expected(part: slice = slice(None)) -> Expected:
     return {"x": [*X[part]], "big": [*X[part]], "y": [*Y[part]], "t": ROWS[part]}
 
 
 Kind = Callable[[Path], tuple[Any, Expected]]
 FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, text, csr]
+RECORDS: list[Kind] = [npy_folder, npy_folder_ragged]
+FILES += RECORDS
 KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches]
 
 
