@@ -1,5 +1,7 @@
 """Sources of a conversion that take options of their own; each is given to `oocload.convert` in place of a path."""
 
+from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.skipped import Skipped
+from oocload.convert.sources.text import Text
 
-__all__ = ["Skipped"]
+__all__ = ["CsvSource", "Skipped", "Text"]

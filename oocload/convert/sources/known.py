@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 
 import oocload.stores as stores
 from oocload.convert.sources.base import FieldGroup
+from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.records import RecordSource
 from oocload.errors import InvalidArgumentError
 
@@ -40,7 +41,7 @@ class ObjectKind(Protocol):
         ...
 
 
-PATH_KINDS: tuple[type[PathKind], ...] = ()
+PATH_KINDS: tuple[type[PathKind], ...] = (CsvSource,)
 OBJECT_KINDS: tuple[type[ObjectKind], ...] = ()
 """Both in the order in which they are asked."""
 
