@@ -106,9 +106,10 @@ class TokenIds:
             encoded = values.dictionary_encode()
             n = self._text.n_buckets - 1
             hashes = [1 + zlib.crc32(word.encode()) % n for word in encoded.dictionary.to_pylist()]
-            numbers: NDArray[Any] = np.array(hashes, _IDS)
+            of_word = np.array(hashes, _IDS)
             places: NDArray[Any] = encoded.indices.to_numpy(zero_copy_only=False)
-            return numbers[places]
+            hashed: NDArray[Any] = of_word[places]
+            return hashed
         known = pyarrow().array(self.meaning.vocabulary, values.type)
         found: NDArray[Any] = compute.fill_null(compute.index_in(values, value_set=known), UNKNOWN).to_numpy(
             zero_copy_only=False
