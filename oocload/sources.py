@@ -1,7 +1,15 @@
 """Sources of a conversion that take options of their own; each is given to `oocload.convert` in place of a path."""
 
+from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.known import from_path
 from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.skipped import Skipped
+from oocload.convert.sources.text import Text
 
-__all__ = ["NpyFolderSource", "Skipped", "from_path"]
+__all__ = [
+    "CsvSource",
+    "NpyFolderSource",
+    "Skipped",
+    "Text",
+    "from_path",
+]
