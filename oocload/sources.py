@@ -1,5 +1,6 @@
 """Sources of a conversion that take options of their own; each is given to `oocload.convert` in place of a path."""
 
 from oocload.convert.sources.skipped import Skipped
+from oocload.convert.sources.tfrecord import TFRecordSource
 
-__all__ = ["Skipped"]
+__all__ = ["Skipped", "TFRecordSource"]
