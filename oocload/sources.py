@@ -1,6 +1,7 @@
 """Sources of a conversion that take options of their own; each is given to `oocload.convert` in place of a path."""
 
+from oocload.convert.sources.rows import RowsSource
 from oocload.convert.sources.skipped import Skipped
 from oocload.convert.sources.tfrecord import TFRecordSource
 
-__all__ = ["Skipped", "TFRecordSource"]
+__all__ = ["RowsSource", "Skipped", "TFRecordSource"]

@@ -15,7 +15,7 @@ import zarr
 
 import oocload
 from oocload.convert.ragged import RaggedRows
-from oocload.sources import TFRecordSource
+from oocload.sources import RowsSource, TFRecordSource
 from tests.convert.sources import tfrecords
 
 N_ROWS = 101
@@ -156,6 +156,11 @@ def batches(folder: Path) -> tuple[Any, Expected]:
     return Batches(), rows
 
 
+def rows_one_by_one(folder: Path) -> tuple[Any, Expected]:
+    rows = [{"x": x, "y": int(y), "t": t} for x, y, t in zip(X, Y, ROWS, strict=True)]
+    return RowsSource(rows, ragged=["t"]), {"x": [*X], "y": [*Y], "t": ROWS}
+
+
 def expected(part: slice = slice(None)) -> Expected:
     return {"x": [*X[part]], "big": [*X[part]], "y": [*Y[part]], "t": ROWS[part]}
 
@@ -172,7 +177,7 @@ def tfrecord_files(folder: Path) -> tuple[Any, Expected]:
 
 Kind = Callable[[Path], tuple[Any, Expected]]
 FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, csr, tfrecord_files]
-KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches]
+KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches, rows_one_by_one]
 
 
 def rows_of(batch: Mapping[str, Any]) -> Expected:
