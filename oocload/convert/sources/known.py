@@ -12,6 +12,7 @@ from oocload.convert.sources.base import FieldGroup
 from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.records import RecordSource
+from oocload.convert.sources.tfrecord import TFRecordSource
 from oocload.errors import InvalidArgumentError, StoreNotFoundError
 
 
@@ -46,7 +47,7 @@ class ObjectKind(Protocol):
         ...
 
 
-PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource, CsvSource)
+PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource, CsvSource, TFRecordSource)
 OBJECT_KINDS: tuple[type[ObjectKind], ...] = ()
 """Both in the order in which they are asked."""
 
