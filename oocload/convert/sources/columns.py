@@ -12,7 +12,7 @@ import numpy as np
 
 from oocload.convert.fields import Spec
 from oocload.convert.ragged import RaggedRows, RaggedSpec
-from oocload.convert.sources.arrow_values import RowError, numbers, one_array, ragged_bytes
+from oocload.convert.sources.arrow_values import RowError, first_none, items, numbers, one_array, ragged_bytes
 from oocload.convert.sources.fresh import fresh_rows
 from oocload.convert.sources.label_column import LabelCodes, LabelWords
 from oocload.convert.sources.text import Text
@@ -243,7 +243,7 @@ class ItemsField(ColumnField):
             offsets = None
             for size in self.shape:
                 if size is None:
-                    places = array.offsets.to_numpy(zero_copy_only=False)
+                    places = items(array.offsets)
                     offsets = places.astype(np.int64) - int(places[0])
                 array = array.flatten()
                 self._refuse_none_inside(array)
@@ -259,12 +259,12 @@ class ItemsField(ColumnField):
 
     def _refuse_none(self, array: Any) -> None:
         if array.null_count:
-            row = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
+            row = first_none(array)
             raise RowError(row, "must have a list in every row, got none; leave the column or the row out")
 
     def _refuse_none_inside(self, array: Any) -> None:
         if array.null_count and self.dtype.kind not in "f":
-            place = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
+            place = first_none(array)
             row = place // max(1, prod(n for n in self.shape if n is not None)) if None not in self.shape else 0
             raise RowError(row, "must have a value in every place of a list, got none")
 

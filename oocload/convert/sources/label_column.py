@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.convert.sources.arrow_values import RowError, as_strings, pyarrow
+from oocload.convert.sources.arrow_values import RowError, as_strings, items, pyarrow
 from oocload.layout import Meaning
 
 
@@ -54,9 +54,9 @@ class LabelCodes:
         """
         words = as_strings(values)
         compute = pyarrow("compute")
-        found = compute.fill_null(compute.index_in(words, value_set=self._known), -1).to_numpy(zero_copy_only=False)
+        found = items(compute.fill_null(compute.index_in(words, value_set=self._known), -1))
         if len(found) and found.min() < 0:
-            lengths = compute.fill_null(compute.binary_length(words), 0).to_numpy(zero_copy_only=False)
+            lengths = items(compute.fill_null(compute.binary_length(words), 0))
             unknown = np.flatnonzero((found < 0) & (lengths > 0))
             if len(unknown):
                 raise RowError(int(unknown[0]), self._refusal(words[int(unknown[0])].as_py()))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oocload.convert.fields import Spec
 from oocload.convert.ragged import RaggedRows, RaggedSpec
-from oocload.convert.sources.arrow_values import RowError, as_strings, pyarrow
+from oocload.convert.sources.arrow_values import RowError, as_strings, items, pyarrow
 from oocload.convert.sources.text import PADDING, SPECIAL, UNKNOWN, Text
 from oocload.convert.spec import FieldSpec
 from oocload.layout import Meaning
@@ -107,14 +107,10 @@ class TokenIds:
             n = self._text.n_buckets - 1
             hashes = [1 + zlib.crc32(word.encode()) % n for word in encoded.dictionary.to_pylist()]
             of_word = np.array(hashes, _IDS)
-            places: NDArray[Any] = encoded.indices.to_numpy(zero_copy_only=False)
-            hashed: NDArray[Any] = of_word[places]
+            hashed: NDArray[Any] = of_word[items(encoded.indices)]
             return hashed
         known = pyarrow().array(self.meaning.vocabulary, values.type)
-        found: NDArray[Any] = compute.fill_null(compute.index_in(values, value_set=known), UNKNOWN).to_numpy(
-            zero_copy_only=False
-        )
-        return found
+        return items(compute.fill_null(compute.index_in(values, value_set=known), UNKNOWN))
 
     def _numbers_of_characters(self) -> NDArray[np.int32]:
         table = np.full(_N_CODE_POINTS, UNKNOWN, _IDS)
@@ -154,13 +150,13 @@ def _words(strings: Any) -> _Tokens:
     lists = compute.utf8_split_whitespace(strings)
     values = lists.flatten()
     filled = compute.greater(compute.binary_length(values), 0)  # white space at an end leaves an empty word
-    n_filled = np.concatenate([[0], np.cumsum(filled.to_numpy(zero_copy_only=False), dtype=np.int64)])
-    starts = lists.offsets.to_numpy(zero_copy_only=False)
+    n_filled = np.concatenate([[0], np.cumsum(items(filled), dtype=np.int64)])
+    starts = items(lists.offsets)
     return _Tokens(values.filter(filled), n_filled[starts - starts[0]] if len(strings) else np.zeros(1, np.int64))
 
 
 def _characters(strings: Any) -> _Tokens:
-    lengths = pyarrow("compute").utf8_length(strings).to_numpy(zero_copy_only=False)
+    lengths = items(pyarrow("compute").utf8_length(strings))
     joined = "".join(strings.to_pylist())
     return _Tokens(np.frombuffer(joined.encode("utf-32-le"), np.uint32), np.concatenate([[0], np.cumsum(lengths)]))
 
