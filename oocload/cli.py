@@ -61,6 +61,8 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Go on with what a killed or failed conversion has left beside DST.")
 @click.option("--overwrite", is_flag=True, help="Replace DST.")
 @click.option("--dtype", "dtypes", multiple=True, metavar="[NAME=]DTYPE", help="Cast a field, or all; repeatable.")
+@click.option("--shuffle", is_flag=True, help="Write rows in a uniformly random order, all fields together.")
+@click.option("--seed", type=int, help="Of --shuffle; default: one is drawn, and named.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler.")
 @click.option(
     "-o",
