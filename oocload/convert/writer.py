@@ -294,15 +294,13 @@ class Writer:
         arrays = self._options.arrays_of(fields, self._format, self._n_rows_expected)
         chunks = [array.chunk_nbytes for array in arrays.values()]
         n_cores = len(os.sched_getaffinity(0))
-        budget = share_out(self._options.memory, chunks, self._piece.nbytes or max(chunks), n_cores, self._piece.reason)
-        return Order(
-            self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite, self._meanings
-        )
         piece = self._piece
         budget = share_out(
             self._options.memory, chunks, piece.nbytes or max(chunks), n_cores, piece.reason, piece.wanted_nbytes
         )
-        return Order(self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite)
+        return Order(
+            self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite, self._meanings
+        )
 
     def _start(
         self,
