@@ -3,5 +3,6 @@
 from oocload.convert.sources.rows import RowsSource
 from oocload.convert.sources.skipped import Skipped
 from oocload.convert.sources.tfrecord import TFRecordSource
+from oocload.convert.sources.torch import TorchSource
 
-__all__ = ["RowsSource", "Skipped", "TFRecordSource"]
+__all__ = ["RowsSource", "Skipped", "TFRecordSource", "TorchSource"]

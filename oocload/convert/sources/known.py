@@ -10,6 +10,7 @@ import oocload.stores as stores
 from oocload.convert.sources.base import FieldGroup
 from oocload.convert.sources.records import RecordSource
 from oocload.convert.sources.tfrecord import TFRecordSource
+from oocload.convert.sources.torch import TorchSource
 from oocload.errors import InvalidArgumentError
 
 
@@ -42,7 +43,7 @@ class ObjectKind(Protocol):
 
 
 PATH_KINDS: tuple[type[PathKind], ...] = (TFRecordSource,)
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = ()
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource,)
 """Both in the order in which they are asked."""
 
 
