@@ -7,6 +7,7 @@ from oocload.convert.sources.rows import RowsSource
 from oocload.convert.sources.skipped import Skipped
 from oocload.convert.sources.text import Text
 from oocload.convert.sources.tfrecord import TFRecordSource
+from oocload.convert.sources.torch import TorchSource
 
 __all__ = [
     "CsvSource",
@@ -15,5 +16,6 @@ __all__ = [
     "Skipped",
     "TFRecordSource",
     "Text",
+    "TorchSource",
     "from_path",
 ]

@@ -13,6 +13,7 @@ from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.records import RecordSource
 from oocload.convert.sources.tfrecord import TFRecordSource
+from oocload.convert.sources.torch import TorchSource
 from oocload.errors import InvalidArgumentError, StoreNotFoundError
 
 
@@ -48,7 +49,7 @@ class ObjectKind(Protocol):
 
 
 PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource, CsvSource, TFRecordSource)
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = ()
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource,)
 """Both in the order in which they are asked."""
 
 

@@ -5,29 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from oocload.chunks.scratch import Scratch
 from oocload.convert.fields import Spec, parse_fields
 from oocload.convert.sources.identity import Identity
 from oocload.convert.sources.records import Records, RecordSource
-from oocload.convert.sources.stacking import Form, Row, Stack, form_of, named
+from oocload.convert.sources.stacking import Form, Stack, form_of, named
 from oocload.errors import InvalidArgumentError
 from oocload.layout import Meaning
 
-_OBJECT_NBYTES = 100  # of a Python object, beside what it holds
 
-
-class _Gathered(NamedTuple):
-    """Rows that become one batch, and the number of the first."""
-
-    rows: Sequence[Row]
-    first: int
-
-
-class RowsSource(RecordSource[_Gathered]):
+class RowsSource(RecordSource[dict[str, Any]]):
     """Any iterable of rows, gathered into batches by their bytes. It is iterated by the thread that converts.
 
     A row is a dict, a tuple ``(x, y)`` or ``(x, y, sample_weight)``, or one value, which becomes ``x``. Values are
@@ -78,7 +67,7 @@ class RowsSource(RecordSource[_Gathered]):
         self._ragged = ragged
 
     @property
-    def record_specs(self) -> Mapping[str, Spec]:
+    def record_specs(self) -> Mapping[str, Spec] | None:
         """Field → spec."""
         return self._form.specs
 
@@ -96,34 +85,34 @@ class RowsSource(RecordSource[_Gathered]):
         """Only the rows can tell."""
         return None
 
-    def pieces(self, piece_nbytes: int, start: int, stop: int | None) -> Iterator[_Gathered]:
-        """Yield rows that come to a piece, with the arrays that they become."""
+    def pieces(self, piece_nbytes: int, start: int, stop: int | None) -> Iterator[dict[str, Any]]:
+        """Yield rows of all fields that come to a piece."""
+        stack = Stack(self._form, piece_nbytes)
+        for number, row in self.numbered(start, stop):
+            stack.add(named(row, f"row {number}"), number)
+            if stack.is_full:
+                yield stack.take()
+        if len(stack):
+            yield stack.take()
+
+    def numbered(self, start: int, stop: int | None) -> Iterator[tuple[int, Any]]:
+        """Yield the number of each row, and the row."""
         del start, stop
-        stack: list[Row] = []
-        first = nbytes = 0
-        for number, given in enumerate(self._rows):
-            row = named(given, f"row {number}")
-            stack.append(row)
-            nbytes += sum(map(_nbytes, row.values()))
-            if nbytes >= piece_nbytes // 2:
-                yield _Gathered(stack, first)
-                stack, first, nbytes = [], number + 1, 0
-        if stack:
-            yield _Gathered(stack, first)
+        return enumerate(self._rows)
 
-    def read(self, piece: _Gathered, scratch: Scratch) -> Records:
-        """Return them stacked."""
+    def look(self) -> Any:
+        """Return the first row."""
+        return self._rows.look()
+
+    def read(self, piece: dict[str, Any], scratch: Scratch) -> Records:
+        """Return them."""
         del scratch
-        return Records(self._stack(piece.rows, piece.first))
-
-    @cached_property
-    def _stack(self) -> Stack:
-        return Stack(self._form)
+        return Records(piece)
 
     @cached_property
     def _form(self) -> Form:
         """What the first row tells."""
-        row = named(self._rows.look(), "row 0")
+        row = named(self.look(), "row 0")
         if self._fields is None:
             return form_of(row, "row 0", self._ragged)
         text = {name: Meaning(content="text") for name, value in row.items() if isinstance(value, str)}
@@ -167,14 +156,3 @@ class _Iterable:
                 "object whose __iter__ begins anew"
             )
         return begun
-
-
-def _nbytes(value: Any) -> int:
-    """Return the bytes of a value, about."""
-    if isinstance(value, np.ndarray):
-        return value.nbytes + _OBJECT_NBYTES
-    if isinstance(value, str | bytes):
-        return len(value) + _OBJECT_NBYTES
-    if isinstance(value, list | tuple):
-        return _OBJECT_NBYTES + (len(value) * _nbytes(value[0]) if len(value) else 0)
-    return int(getattr(value, "nbytes", 8)) + _OBJECT_NBYTES

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from oocload.convert.fields import Spec, parse_fields
 from oocload.convert.ragged import RaggedRows, RaggedSpec
+from oocload.convert.sources.fresh import fresh_rows
 from oocload.convert.spec import FieldSpec, may_be_cast
 from oocload.errors import InvalidArgumentError
 from oocload.layout import Meaning
@@ -17,6 +18,7 @@ from oocload.layout import Meaning
 PLACES = ("x", "y", "sample_weight")
 TEXT = RaggedSpec((), np.dtype(np.uint8))
 Row = Mapping[str, Any]
+_ROW_NBYTES = 150  # of an array that is held, beside its items
 
 
 class Form(NamedTuple):
@@ -96,52 +98,72 @@ def form_of(row: Row, where: str, ragged: Sequence[str] | bool = ()) -> Form:
 
 
 class Stack:
-    """Stacks rows.
+    """Rows that are copied into arrays as they come, as whoever gives them may fill the same arrays again.
 
     Parameters
     ----------
     form
         What they must be.
+    nbytes
+        How many bytes of rows make it full.
 
     """
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: Form, nbytes: int) -> None:
         self._form = form
+        self._nbytes = nbytes
+        self._row_nbytes = sum(spec.row_nbytes for spec in form.specs.values() if isinstance(spec, FieldSpec))
+        self._clear()
 
-    def __call__(self, rows: Sequence[Row], first: int) -> dict[str, Any]:
-        """Return field → rows; ``first`` is the number of the first of them.
+    def __len__(self) -> int:
+        return self._n
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the rows come to as many bytes as they may."""
+        return self._n == self._capacity or self._n * self._row_nbytes + self._ragged_nbytes >= self._nbytes
+
+    def add(self, row: Row, number: int) -> None:
+        """Copy one more row.
 
         Raises
         ------
         InvalidArgumentError
-            If one has other fields, another shape, or a dtype that does not fit; names the row.
+            If it has other fields, another shape, or a dtype that does not fit; names its number.
 
         """
-        names = self._form.specs.keys()
-        for i, row in enumerate(rows):
-            if row.keys() != names:
-                raise InvalidArgumentError(
-                    f"each row must have the fields {', '.join(names)}, got {', '.join(map(str, row))} "
-                    f"in row {first + i}"
-                )
-        return {
-            name: self._column(name, spec, [row[name] for row in rows], first)
-            for name, spec in self._form.specs.items()
-        }
+        specs = self._form.specs
+        if row.keys() != specs.keys():
+            raise InvalidArgumentError(
+                f"each row must have the fields {', '.join(specs)}, got {', '.join(map(str, row))} in row {number}"
+            )
+        for name, spec in specs.items():
+            assert isinstance(spec, FieldSpec | RaggedSpec)
+            array = self._array(name, spec, _bytes_of(row[name]) if spec == TEXT else row[name], number)
+            if isinstance(spec, FieldSpec):
+                self._columns[name][self._n] = array
+            else:
+                self._rows[name].append(array.astype(spec.dtype))
+                self._ragged_nbytes += 2 * array.size * spec.dtype.itemsize + _ROW_NBYTES  # when they are joined
+        self._n += 1
 
-    def _column(self, name: str, spec: Spec, values: list[Any], first: int) -> NDArray[Any] | RaggedRows:
-        assert isinstance(spec, FieldSpec | RaggedSpec)
-        if spec == TEXT:
-            values = [_bytes_of(value) for value in values]
-        arrays = [self._array(name, spec, value, first + i) for i, value in enumerate(values)]
-        if isinstance(spec, FieldSpec):
-            column: NDArray[Any] = np.empty((len(arrays), *spec.row_shape), spec.dtype)
-            for i, array in enumerate(arrays):
-                column[i] = array
-            return column
-        offsets = np.zeros(len(arrays) + 1, np.int64)
-        np.cumsum([len(array) for array in arrays], out=offsets[1:])
-        return RaggedRows(np.concatenate(arrays, dtype=spec.dtype, casting="unsafe"), offsets)
+    def take(self) -> dict[str, Any]:
+        """Return field → rows, and begin anew."""
+        found: dict[str, Any] = {name: column[: self._n] for name, column in self._columns.items()}
+        found |= {name: _joined(rows) for name, rows in self._rows.items()}
+        self._clear()
+        return {name: found[name] for name in self._form.specs}
+
+    def _clear(self) -> None:
+        self._n = self._ragged_nbytes = 0
+        self._capacity = max(1, self._nbytes // max(1, self._row_nbytes))
+        specs = self._form.specs.items()
+        self._columns = {
+            name: fresh_rows((self._capacity, *spec.row_shape), spec.dtype)
+            for name, spec in specs
+            if isinstance(spec, FieldSpec)
+        }
+        self._rows: dict[str, list[NDArray[Any]]] = {n: [] for n, spec in specs if isinstance(spec, RaggedSpec)}
 
     def _array(self, name: str, spec: FieldSpec | RaggedSpec, value: Any, number: int) -> NDArray[Any]:
         array = value if isinstance(value, np.ndarray) else _as_array(name, value, f"row {number}")
@@ -168,6 +190,17 @@ class Stack:
         )
 
 
+def text_rows(values: Sequence[str | bytes]) -> RaggedRows:
+    """Return text or bytes as ragged rows of bytes."""
+    return _joined([_bytes_of(value) for value in values])
+
+
+def _joined(rows: Sequence[NDArray[Any]]) -> RaggedRows:
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return RaggedRows(np.concatenate(rows), offsets)
+
+
 def _cast(name: str, spec: FieldSpec | RaggedSpec, value: Any, array: NDArray[Any], number: int) -> NDArray[Any]:
     """Return a value in the field's dtype: of one that came without a dtype, if it survives."""
     weak = not hasattr(value, "dtype")
@@ -188,7 +221,9 @@ def _cast(name: str, spec: FieldSpec | RaggedSpec, value: Any, array: NDArray[An
 
 def _as_array(name: str, value: Any, where: str) -> NDArray[Any]:
     try:
-        array = np.asarray(value)
+        array = array_of(value)
+    except InvalidArgumentError as exc:
+        raise InvalidArgumentError(f"field {name!r}, {where}: {exc}") from exc
     except ValueError as exc:
         raise InvalidArgumentError(
             f"field {name!r} must have rows that are arrays, got lists of several lengths in {where}"
@@ -198,6 +233,25 @@ def _as_array(name: str, value: Any, where: str) -> NDArray[Any]:
             f"field {name!r} must have rows of numbers or text, got {type(value).__name__} of {array.dtype} in {where}"
         )
     return array
+
+
+def array_of(value: Any) -> NDArray[Any]:
+    """Return a value as an array: of a tensor on the CPU a view, where there can be one.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If a tensor has a dtype that NumPy has not, or is sparse.
+    ValueError
+        If it is a list of rows of several shapes.
+
+    """
+    if not (hasattr(value, "detach") and hasattr(value, "numpy")):
+        return np.asarray(value)
+    try:
+        return np.asarray(value.numpy(force=True))
+    except TypeError as exc:
+        raise InvalidArgumentError(f"tensors must be such as NumPy can hold: {exc}; convert them first") from exc
 
 
 def _bytes_of(value: Any) -> Any:
