@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 import oocload.stores as stores
 from oocload.convert.sources.base import FieldGroup
+from oocload.convert.sources.image_folder import ImageFolderSource
 from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.records import RecordSource
 from oocload.errors import InvalidArgumentError, StoreNotFoundError
@@ -45,7 +46,7 @@ class ObjectKind(Protocol):
         ...
 
 
-PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource,)
+PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource, ImageFolderSource)
 OBJECT_KINDS: tuple[type[ObjectKind], ...] = ()
 """Both in the order in which they are asked."""
 
