@@ -1,6 +1,7 @@
 """Sources of a conversion that take options of their own; each is given to `oocload.convert` in place of a path."""
 
 from oocload.convert.sources.csv import CsvSource
+from oocload.convert.sources.image_folder import ImageFolderSource
 from oocload.convert.sources.known import from_path
 from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.rows import RowsSource
@@ -11,6 +12,7 @@ from oocload.convert.sources.torch import TorchSource
 
 __all__ = [
     "CsvSource",
+    "ImageFolderSource",
     "NpyFolderSource",
     "RowsSource",
     "Skipped",

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 import oocload.stores as stores
 from oocload.convert.sources.base import FieldGroup
 from oocload.convert.sources.csv import CsvSource
+from oocload.convert.sources.image_folder import ImageFolderSource
 from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.records import RecordSource
 from oocload.convert.sources.tfrecord import TFRecordSource
@@ -48,7 +49,7 @@ class ObjectKind(Protocol):
         ...
 
 
-PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource, CsvSource, TFRecordSource)
+PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource, CsvSource, TFRecordSource, ImageFolderSource)
 OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource,)
 """Both in the order in which they are asked."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from oocload.convert.sources.skipped import Skipped
 from oocload.errors import StoreFormatError
 from oocload.layout import Meaning
 
+T = TypeVar("T")
 Range = tuple[int, int]
 
 
@@ -62,6 +63,11 @@ class SampleFiles(RecordSource[Range]):
         """Bytes that reading a file takes beside what is known of it: of any, or of each."""
 
     @property
+    def spare(self) -> int | NDArray[np.int64]:
+        """Bytes that reading a file takes while it is read alone, such as the file itself: of any, or of each."""
+        return 0
+
+    @property
     def x_meaning(self) -> Meaning:
         """What the values of their rows stand for."""
         return Meaning()
@@ -93,7 +99,7 @@ class SampleFiles(RecordSource[Range]):
     @property
     def least_piece_nbytes(self) -> int:
         """What the largest file takes."""
-        return int(np.max(self.costs)) + self.samples.row_nbytes
+        return int(np.max(self.costs + self.spare)) + self.samples.row_nbytes
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
@@ -113,17 +119,14 @@ class SampleFiles(RecordSource[Range]):
     def pieces(self, piece_nbytes: int, start: int, stop: int | None) -> Iterator[Range]:
         """Yield ranges of files."""
         stop = len(self.paths) if stop is None else min(stop, len(self.paths))
-        costs = self.costs
-        beside = self.samples.row_nbytes
-        if isinstance(costs, int):
-            step = max(1, piece_nbytes // (costs + beside))
-            yield from ((at, min(at + step, stop)) for at in range(start, stop, step))
-            return
-        ends = np.cumsum(costs + beside)
+        most = max(1, piece_nbytes // (int(np.min(self.costs)) + self.samples.row_nbytes))
         while start < stop:
-            before = int(ends[start - 1]) if start else 0
-            end = int(np.searchsorted(ends, before + piece_nbytes, "right"))
-            yield start, (start := min(max(end, start + 1), stop))
+            end = min(start + most, stop)
+            needed = np.cumsum(self._of(self.costs, start, end) + self.samples.row_nbytes)
+            needed += np.maximum.accumulate(self._of(self.spare, start, end))
+            n_files = max(1, int(np.searchsorted(needed, piece_nbytes, "right")))
+            yield start, start + n_files
+            start += n_files
 
     def read(self, piece: Range, scratch: Scratch) -> Records:
         """Return the rows of some files."""
@@ -137,7 +140,7 @@ class SampleFiles(RecordSource[Range]):
             raise error
         return Skipped(path, str(error))
 
-    def first_readable(self, read: Any) -> Any:
+    def first_readable(self, read: Callable[[str], T]) -> T:
         """Return what reading the first file gives, or the first that can be read where others are left out."""
         for path in self.paths:
             try:
@@ -146,6 +149,10 @@ class SampleFiles(RecordSource[Range]):
                 if self.on_error == "raise":
                     raise
         raise StoreFormatError(f"{self.label} must have a file that can be read, and none of {len(self.paths):,} can")
+
+    def _of(self, nbytes: int | NDArray[np.int64], start: int, end: int) -> NDArray[np.int64]:
+        """Return bytes of each of some files."""
+        return np.full(end - start, nbytes, np.int64) if isinstance(nbytes, int) else nbytes[start:end]
 
     def _stamps(self) -> NDArray[np.int64]:
         """Return size and time of the last change of each file; of files that are gone, zeros."""
