@@ -137,6 +137,7 @@ def stats(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
 @click.option("--field", "fields", multiple=True, metavar="NAME", help="Check this field only; repeatable.")
 @click.option("--threads", type=int, help="Threads that read; default: one per core.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar; default: on a terminal.")
+@click.option("--permutation-of", metavar="SRC", help="See that STORE has exactly the rows of SRC, in any order.")
 def verify(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
     """Check the stored bytes of STORE against the checksums in it; names every bad chunk on a line of its own.
 
