@@ -169,6 +169,7 @@ class CsvSource(RecordSource[Block]):
             return {field.name: field.rows(table) for field in fields}
 
         rows, skipped = self._facts.parser.rows(piece, columns_of(fields), make, self.on_error == "skip")
+        piece.release()
         return Records(rows, skipped)
 
     @cached_property
@@ -184,6 +185,7 @@ class CsvSource(RecordSource[Block]):
         def tables(columns: list[str]) -> Iterator[Any]:
             for block in self._facts.blocks(SAMPLE_NBYTES):
                 yield self._facts.parser.rows(block, columns, lambda table: table, self.on_error == "skip")[0]
+                block.release()
 
         return complete(self._wanted, tables)
 

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -58,12 +58,47 @@ class Dialect:
         return [self.delimiter, self.quote, header, self.skip_lines, self.encoding, missing]
 
 
-class Block(NamedTuple):
-    """Whole records: of which file, and the number of their first line, from 1."""
+class Rooms:
+    """Memory for blocks that goes round: fresh pages cost more than all else that is done to a block before parsing."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self._free: list[Data] = []
+
+    def take(self) -> Data:
+        """Return memory for a block."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return fresh_rows((self.nbytes,), np.dtype(np.uint8))
+
+    def give_back(self, room: Data) -> None:
+        """Take the memory of a block back; from any thread."""
+        self._free.append(room)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole records: of which file, and the number of their first line, from 1.
+
+    Attributes
+    ----------
+    path, line, data
+        Of the records.
+    room, rooms
+        What holds the data, and where it goes when nothing refers to it any more.
+
+    """
 
     path: str
     line: int
     data: Data
+    room: Data
+    rooms: Rooms
+
+    def release(self) -> None:
+        """Give the memory back; the data is not to be used afterwards."""
+        self.rooms.give_back(self.room)
 
 
 class RecordTooLongError(StoreFormatError):
@@ -78,8 +113,8 @@ def stem_suffix(path: str) -> str:
     return name[name.rfind(".") :] if "." in name else ""
 
 
-def blocks_of(path: str, dialect: Dialect, nbytes: int) -> Iterator[Block]:
-    """Yield a file from its first byte on, in blocks of at most some bytes; a delimiter must be known.
+def blocks_of(path: str, dialect: Dialect, rooms: Rooms) -> Iterator[Block]:
+    """Yield a file from its first byte on, in blocks that fit into a room; a delimiter must be known.
 
     Raises
     ------
@@ -96,30 +131,30 @@ def blocks_of(path: str, dialect: Dialect, nbytes: int) -> Iterator[Block]:
     with ExitStack() as stack:
         stream = open_text(path, dialect.encoding, stack)
         while True:
-            room = fresh_rows((nbytes,), np.dtype(np.uint8))
+            room = rooms.take()
             room[: len(rest)] = rest
             filled = len(rest) + _fill(path, stream, memoryview(room)[len(rest) :])
-            is_last = filled < nbytes
+            is_last = filled < len(room)
             data = room[:filled]
             end = last_end(data, dialect.delimiter, dialect.quote)
             if is_last:
                 _check_closed(path, line, data[end:], dialect)
                 end = filled
             elif not end:
-                raise _too_long(path, line, nbytes)
+                raise _too_long(path, line, len(room))
+            n_passed, kept = n_lines(data[:end]), data[end:].copy()  # the block is not ours when it comes back
             if end:
-                yield Block(path, line, data[:end])
+                yield Block(path, line, data[:end], room, rooms)
             if is_last:
                 return
-            line += n_lines(data[:end])
-            rest = data[end:].copy()
-            del room, data
+            line += n_passed
+            rest = kept
 
 
 def without_header(block: Block, dialect: Dialect) -> Block:
     """Return the first block of a file from its first row on."""
     start = _first_end(block, dialect) if dialect.header is True else _preamble(block, dialect)
-    return Block(block.path, block.line + n_lines(block.data[:start]), block.data[start:])
+    return replace(block, line=block.line + n_lines(block.data[:start]), data=block.data[start:])
 
 
 def names_in(block: Block, dialect: Dialect) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from oocload.convert.sources.csv_blocks import (
     Block,
     Dialect,
     RecordTooLongError,
+    Rooms,
     blocks_of,
     check_names,
     names_in,
@@ -99,8 +100,9 @@ class CsvFacts:
 
     def blocks(self, nbytes: int) -> Iterator[Block]:
         """Yield all records, in blocks; every file must have the columns of the first."""
+        rooms = Rooms(nbytes)
         for path in self.paths:
-            for number, block in enumerate(blocks_of(path, self.dialect, nbytes)):
+            for number, block in enumerate(blocks_of(path, self.dialect, rooms)):
                 if number == 0 and path != self.paths[0]:
                     check_names(names_in(block, self.dialect), self.names, path, self.paths[0])
                 yield block if number else without_header(block, self.dialect)
@@ -111,7 +113,9 @@ class CsvFacts:
         nbytes = SAMPLE_NBYTES
         while True:
             try:
-                return next(blocks_of(self.paths[0], self.dialect, nbytes), Block(self.paths[0], 1, _NO_BYTES))
+                rooms = Rooms(nbytes)
+                empty = Block(self.paths[0], 1, _NO_BYTES, _NO_BYTES, rooms)
+                return next(blocks_of(self.paths[0], self.dialect, rooms), empty)
             except RecordTooLongError:
                 nbytes *= 4
                 if nbytes > _MOST_SAMPLE_NBYTES:

@@ -48,10 +48,13 @@ def quoted_ranges(data: Data, delimiter: str, quote: str | None) -> NDArray[np.i
     if quote is None:
         return np.empty((0, 2), np.int64)
     quotes = np.flatnonzero(data == ord(quote))
+    if not len(quotes):
+        return np.empty((0, 2), np.int64)
     opens = quotes[0::2]
-    before = data[opens - 1]  # of the first byte the last one, which is left out below
-    regular = np.isin(before, [ord(delimiter), _NEWLINE, _RETURN, ord(quote)]) | (opens == 0)
-    if not regular.all():
+    may_precede = np.zeros(256, bool)
+    may_precede[[ord(delimiter), _NEWLINE, _RETURN, ord(quote)]] = True
+    first = 1 if len(opens) and opens[0] == 0 else 0
+    if not may_precede[data[opens[first:] - 1]].all():
         return _ranges_one_by_one(data, delimiter, quote)
     closes = quotes[1::2]
     if len(closes) < len(opens):
