@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oocload.convert.fields import Spec
 from oocload.convert.ragged import RaggedRows, RaggedSpec
-from oocload.convert.sources.arrow_values import RowError, as_strings, items, pyarrow
+from oocload.convert.sources.arrow_values import RowError, as_strings, items, items_or, mask_of, pyarrow, without_none
 from oocload.convert.sources.text import PADDING, SPECIAL, UNKNOWN, Text
 from oocload.convert.spec import FieldSpec
 from oocload.layout import Meaning
@@ -78,7 +78,6 @@ class TokenIds:
     def __init__(self, text: Text, vocabulary: Sequence[str]) -> None:
         self._text = text
         self.meaning = Meaning(vocabulary=tuple(vocabulary))
-        self._known = None
 
     @property
     def spec(self) -> Spec:
@@ -109,8 +108,8 @@ class TokenIds:
             of_word = np.array(hashes, _IDS)
             hashed: NDArray[Any] = of_word[items(encoded.indices)]
             return hashed
-        known = pyarrow().array(self.meaning.vocabulary, values.type)
-        return items(compute.fill_null(compute.index_in(values, value_set=known), UNKNOWN))
+        known = as_strings(self.meaning.vocabulary).cast(values.type)
+        return items_or(compute.index_in(values, value_set=known), UNKNOWN)
 
     def _numbers_of_characters(self) -> NDArray[np.int32]:
         table = np.full(_N_CODE_POINTS, UNKNOWN, _IDS)
@@ -136,8 +135,7 @@ def _padded(ids: NDArray[Any], tokens: _Tokens, maxlen: int) -> NDArray[Any]:
 
 def _tokens_of(text: Text, strings: Any) -> _Tokens:
     compute = pyarrow("compute")
-    if strings.null_count:
-        strings = strings.fill_null("")
+    strings = without_none(strings)
     if not isinstance(text.tokens, str):
         return _by_function(text, strings)
     if text.lowercase:
@@ -149,10 +147,12 @@ def _words(strings: Any) -> _Tokens:
     compute = pyarrow("compute")
     lists = compute.utf8_split_whitespace(strings)
     values = lists.flatten()
-    filled = compute.greater(compute.binary_length(values), 0)  # white space at an end leaves an empty word
-    n_filled = np.concatenate([[0], np.cumsum(items(filled), dtype=np.int64)])
+    filled = items(compute.binary_length(values)) > 0  # white space at an end leaves an empty word
+    n_filled = np.concatenate([[0], np.cumsum(filled, dtype=np.int64)])
     starts = items(lists.offsets)
-    return _Tokens(values.filter(filled), n_filled[starts - starts[0]] if len(strings) else np.zeros(1, np.int64))
+    return _Tokens(
+        values.filter(mask_of(filled)), n_filled[starts - starts[0]] if len(strings) else np.zeros(1, np.int64)
+    )
 
 
 def _characters(strings: Any) -> _Tokens:
@@ -167,7 +167,7 @@ def _by_function(text: Text, strings: Any) -> _Tokens:
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
     tokens = [token for row in rows for token in row]
     if all(isinstance(token, str) for token in tokens) and tokens:
-        return _Tokens(pyarrow().array(tokens, pyarrow().string()), offsets)
+        return _Tokens(as_strings(tokens), offsets)
     try:
         numbers = np.array(tokens, np.int64 if not tokens else None)
     except (ValueError, TypeError, OverflowError):
