@@ -21,7 +21,7 @@ from oocload.convert.spec import FieldSpec
 from oocload.layout import Meaning
 
 _BYTES = RaggedSpec((), np.dtype(np.uint8))
-_TOKENS_TAKE, _LISTS_TAKE = 8, 24  # bytes for each byte of text: lowercase, words, where they begin, their numbers
+_TOKENS_TAKE, _LISTS_TAKE = 16, 40  # bytes for each byte of text: lowercase, words, where they begin, their numbers
 
 
 class Words(Protocol):

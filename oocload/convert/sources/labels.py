@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.convert.sources.arrow_values import RowError, as_strings, items_or, pyarrow
+from oocload.convert.sources.arrow_values import RowError, as_strings, computed, items_or
 from oocload.layout import Meaning
 
 
@@ -53,10 +53,9 @@ class LabelCodes:
 
         """
         words = as_strings(values)
-        compute = pyarrow("compute")
-        found = items_or(compute.index_in(words, value_set=self._known.cast(words.type)), -1)
+        found = items_or(computed("index_in", words, value_set=self._known.cast(words.type)), -1)
         if len(found) and found.min() < 0:
-            unknown = np.flatnonzero((found < 0) & (items_or(compute.binary_length(words), 0) > 0))
+            unknown = np.flatnonzero((found < 0) & (items_or(computed("binary_length", words), 0) > 0))
             if len(unknown):
                 raise RowError(int(unknown[0]), self._refusal(words[int(unknown[0])].as_py()))
         codes: NDArray[np.int64] = found.astype(self.dtype)

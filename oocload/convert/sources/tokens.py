@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oocload.convert.fields import Spec
 from oocload.convert.ragged import RaggedRows, RaggedSpec
-from oocload.convert.sources.arrow_values import RowError, as_strings, items, items_or, mask_of, pyarrow, without_none
+from oocload.convert.sources.arrow_values import RowError, as_strings, computed, items, items_or, mask_of, without_none
 from oocload.convert.sources.text import PADDING, SPECIAL, UNKNOWN, Text
 from oocload.convert.spec import FieldSpec
 from oocload.layout import Meaning
@@ -100,16 +100,15 @@ class TokenIds:
     def _ids(self, values: Any) -> NDArray[Any]:
         if isinstance(values, np.ndarray):
             return values if values.dtype != np.uint32 else self._numbers_of_characters()[values]
-        compute = pyarrow("compute")
         if self._text.tokens == "hashing":
-            encoded = values.dictionary_encode()
+            encoded = computed("dictionary_encode", values)
             n = self._text.n_buckets - 1
             hashes = [1 + zlib.crc32(word.encode()) % n for word in encoded.dictionary.to_pylist()]
             of_word = np.array(hashes, _IDS)
             hashed: NDArray[Any] = of_word[items(encoded.indices)]
             return hashed
         known = as_strings(self.meaning.vocabulary).cast(values.type)
-        return items_or(compute.index_in(values, value_set=known), UNKNOWN)
+        return items_or(computed("index_in", values, value_set=known), UNKNOWN)
 
     def _numbers_of_characters(self) -> NDArray[np.int32]:
         table = np.full(_N_CODE_POINTS, UNKNOWN, _IDS)
@@ -134,29 +133,28 @@ def _padded(ids: NDArray[Any], tokens: _Tokens, maxlen: int) -> NDArray[Any]:
 
 
 def _tokens_of(text: Text, strings: Any) -> _Tokens:
-    compute = pyarrow("compute")
     strings = without_none(strings)
     if not isinstance(text.tokens, str):
         return _by_function(text, strings)
     if text.lowercase:
-        strings = compute.utf8_lower(strings)
+        strings = computed("utf8_lower", strings)
     return _characters(strings) if text.tokens == "characters" else _words(strings)
 
 
 def _words(strings: Any) -> _Tokens:
-    compute = pyarrow("compute")
-    lists = compute.utf8_split_whitespace(strings)
+    lists = computed("utf8_split_whitespace", strings)
     values = lists.flatten()
-    filled = items(compute.binary_length(values)) > 0  # white space at an end leaves an empty word
+    filled = items(computed("binary_length", values)) > 0  # white space at an end leaves an empty word
     n_filled = np.concatenate([[0], np.cumsum(filled, dtype=np.int64)])
     starts = items(lists.offsets)
     return _Tokens(
-        values.filter(mask_of(filled)), n_filled[starts - starts[0]] if len(strings) else np.zeros(1, np.int64)
+        computed("filter", values, mask_of(filled)),
+        n_filled[starts - starts[0]] if len(strings) else np.zeros(1, np.int64),
     )
 
 
 def _characters(strings: Any) -> _Tokens:
-    lengths = items(pyarrow("compute").utf8_length(strings))
+    lengths = items(computed("utf8_length", strings))
     joined = "".join(strings.to_pylist())
     return _Tokens(np.frombuffer(joined.encode("utf-32-le"), np.uint32), np.concatenate([[0], np.cumsum(lengths)]))
 
