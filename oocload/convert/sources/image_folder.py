@@ -66,7 +66,7 @@ class ImageFolderSource(SampleFiles):
         Whether images are turned upright, as Exif says that the camera was held.
     draft
         Whether JPEG images of at least four times ``size`` are decoded at a half, quarter or eighth of their size, at
-        least twice ``size``: several times faster, with values that differ by about one on average.
+        least twice ``size``: several times faster, with values that differ by one or two on average.
     encoded
         Whether ``x`` has the files as they are, as ragged bytes; `oocload.DecodeImages` decodes them while loading. The
         rest of each file but its beginning is not looked at.
