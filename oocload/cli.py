@@ -61,6 +61,8 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Go on with what a killed or failed conversion has left beside DST.")
 @click.option("--overwrite", is_flag=True, help="Replace DST.")
 @click.option("--dtype", "dtypes", multiple=True, metavar="[NAME=]DTYPE", help="Cast a field, or all; repeatable.")
+@click.option("--shuffle", is_flag=True, help="Write rows in a uniformly random order, all fields together.")
+@click.option("--seed", type=int, help="Of --shuffle; default: one is drawn, and named.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler.")
 @click.option(
     "-o",
@@ -135,6 +137,7 @@ def stats(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
 @click.option("--field", "fields", multiple=True, metavar="NAME", help="Check this field only; repeatable.")
 @click.option("--threads", type=int, help="Threads that read; default: one per core.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar; default: on a terminal.")
+@click.option("--permutation-of", metavar="SRC", help="See that STORE has exactly the rows of SRC, in any order.")
 def verify(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
     """Check the stored bytes of STORE against the checksums in it; names every bad chunk on a line of its own.
 

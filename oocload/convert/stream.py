@@ -49,8 +49,8 @@ def write_whole(rows: RowSource, path: Path, options: Options, progress: bool | 
 
 
 def least_piece(rows: RowSource) -> Piece:
-    """Return the smallest piece of a source."""
-    return Piece(rows.least_piece_nbytes, rows.least_piece_reason)
+    """Return the smallest piece of a source, and what serves it best."""
+    return Piece(rows.least_piece_nbytes, rows.least_piece_reason, rows.wanted_piece_nbytes)
 
 
 @contextmanager

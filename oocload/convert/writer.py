@@ -30,10 +30,11 @@ _UNKNOWN = Source()
 
 
 class Piece(NamedTuple):
-    """The bytes of the smallest piece in which a source can be read, and why it is no smaller."""
+    """The bytes of the smallest piece in which a source can be read, why it is no smaller, and what serves it best."""
 
     nbytes: int
     reason: str
+    wanted_nbytes: int = 0
 
 
 _NO_PIECE = Piece(0, "")
@@ -237,8 +238,8 @@ class Writer:
             fields, encoding = self._said_by(journal)
         elif self._fields is not None and self._encoding is not None:
             fields, encoding = self._fields, self._encoding
-        else:
-            place.remove()
+        else:  # begun anew when the first rows tell
+            place.close() if place.scratch.exists() else place.remove()
             return
         self._fields = fields
         self._guarded(self._start, fields, encoding, place, journal)
@@ -293,7 +294,10 @@ class Writer:
         arrays = self._options.arrays_of(fields, self._format, self._n_rows_expected)
         chunks = [array.chunk_nbytes for array in arrays.values()]
         n_cores = len(os.sched_getaffinity(0))
-        budget = share_out(self._options.memory, chunks, self._piece.nbytes or max(chunks), n_cores, self._piece.reason)
+        piece = self._piece
+        budget = share_out(
+            self._options.memory, chunks, piece.nbytes or max(chunks), n_cores, piece.reason, piece.wanted_nbytes
+        )
         return Order(
             self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite, self._meanings
         )

@@ -26,6 +26,7 @@ def test_a_vocabulary_comes_along_through_conversions(tmp_path: Path, name: str)
         assert store.field("y").meaning == Meaning(WORDS)
         assert store.field("t").meaning == Meaning(("", "a"))
         assert store.field("y").n_rows == 100
+        assert "int16 (3 words)" in repr(store)
 
 
 def test_what_other_readers_find(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ from typing import Any, Protocol, Self
 
 import oocload.stores as stores
 from oocload.convert.sources.base import FieldGroup
+from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.image_folder import ImageFolderSource
 from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.records import RecordSource
+from oocload.convert.sources.tfrecord import TFRecordSource
+from oocload.convert.sources.torch import TorchSource
 from oocload.errors import InvalidArgumentError, StoreNotFoundError
 
 
@@ -46,8 +49,8 @@ class ObjectKind(Protocol):
         ...
 
 
-PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource, ImageFolderSource)
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = ()
+PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource, CsvSource, TFRecordSource, ImageFolderSource)
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource,)
 """Both in the order in which they are asked."""
 
 

@@ -16,6 +16,8 @@ import zarr
 
 import oocload
 from oocload.convert.ragged import RaggedRows
+from oocload.sources import RowsSource, TFRecordSource
+from tests.convert.sources import tfrecords
 
 N_ROWS = 101
 X = np.random.default_rng(0).integers(0, 200, (N_ROWS, 5, 3)).astype("int32")
@@ -199,15 +201,30 @@ def images(folder: Path) -> tuple[Any, Expected]:
     return oocload.sources.ImageFolderSource(folder / "images"), rows
 
 
+def rows_one_by_one(folder: Path) -> tuple[Any, Expected]:
+    rows = [{"x": x, "y": int(y), "t": t} for x, y, t in zip(X, Y, ROWS, strict=True)]
+    return RowsSource(rows, ragged=["t"]), {"x": [*X], "y": [*Y], "t": ROWS}
+
+
 def expected(part: slice = slice(None)) -> Expected:
     return {"x": [*X[part]], "big": [*X[part]], "y": [*Y[part]], "t": ROWS[part]}
 
 
+def tfrecord_files(folder: Path) -> tuple[Any, Expected]:
+    records = [{"x": x.tobytes(), "y": y, "t": t} for x, y, t in zip(X, Y, ROWS, strict=True)]
+    paths = [
+        tfrecords.write(folder / f"{i}.tfrecord", records[i * 40 : i * 40 + 40], c)
+        for i, c in enumerate(("", "GZIP", ""))
+    ]
+    features = {"x": ((5, 3), "int32"), "y": "int64", "t": (None, "int32")}
+    return TFRecordSource(paths, features=features), {"x": [*X], "y": [*Y], "t": ROWS}
+
+
 Kind = Callable[[Path], tuple[Any, Expected]]
 FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, text, csr]
-RECORDS: list[Kind] = [npy_folder, npy_folder_ragged, images]
+RECORDS: list[Kind] = [npy_folder, npy_folder_ragged, tfrecord_files, images]
 FILES += RECORDS
-KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches]
+KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches, rows_one_by_one]
 
 
 def rows_of(batch: Mapping[str, Any]) -> Expected:
