@@ -2,7 +2,8 @@
 
 from oocload.convert.sources.rows import RowsSource
 from oocload.convert.sources.skipped import Skipped
+from oocload.convert.sources.tf_data import TfDatasetSource
 from oocload.convert.sources.tfrecord import TFRecordSource
 from oocload.convert.sources.torch import TorchSource
 
-__all__ = ["RowsSource", "Skipped", "TFRecordSource", "TorchSource"]
+__all__ = ["RowsSource", "Skipped", "TFRecordSource", "TfDatasetSource", "TorchSource"]

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 import oocload.stores as stores
 from oocload.convert.sources.base import FieldGroup
 from oocload.convert.sources.records import RecordSource
+from oocload.convert.sources.tf_data import TfDatasetSource
 from oocload.convert.sources.tfrecord import TFRecordSource
 from oocload.convert.sources.torch import TorchSource
 from oocload.errors import InvalidArgumentError
@@ -43,7 +44,7 @@ class ObjectKind(Protocol):
 
 
 PATH_KINDS: tuple[type[PathKind], ...] = (TFRecordSource,)
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource,)
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource, TfDatasetSource)
 """Both in the order in which they are asked."""
 
 
