@@ -5,5 +5,6 @@ from oocload.convert.sources.skipped import Skipped
 from oocload.convert.sources.tf_data import TfDatasetSource
 from oocload.convert.sources.tfrecord import TFRecordSource
 from oocload.convert.sources.torch import TorchSource
+from oocload.convert.sources.webdataset import WebDatasetSource
 
-__all__ = ["RowsSource", "Skipped", "TFRecordSource", "TfDatasetSource", "TorchSource"]
+__all__ = ["RowsSource", "Skipped", "TFRecordSource", "TfDatasetSource", "TorchSource", "WebDatasetSource"]

@@ -12,6 +12,7 @@ from oocload.convert.sources.records import RecordSource
 from oocload.convert.sources.tf_data import TfDatasetSource
 from oocload.convert.sources.tfrecord import TFRecordSource
 from oocload.convert.sources.torch import TorchSource
+from oocload.convert.sources.webdataset import WebDatasetSource
 from oocload.errors import InvalidArgumentError
 
 
@@ -43,7 +44,7 @@ class ObjectKind(Protocol):
         ...
 
 
-PATH_KINDS: tuple[type[PathKind], ...] = (TFRecordSource,)
+PATH_KINDS: tuple[type[PathKind], ...] = (TFRecordSource, WebDatasetSource)
 OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource, TfDatasetSource)
 """Both in the order in which they are asked."""
 
