@@ -1,5 +1,23 @@
 """Sources of a conversion that take options of their own; each is given to `oocload.convert` in place of a path."""
 
+from oocload.convert.sources.csv import CsvSource
+from oocload.convert.sources.image_folder import ImageFolderSource
+from oocload.convert.sources.known import from_path
+from oocload.convert.sources.npy_folder import NpyFolderSource
+from oocload.convert.sources.rows import RowsSource
 from oocload.convert.sources.skipped import Skipped
+from oocload.convert.sources.text import Text
+from oocload.convert.sources.tfrecord import TFRecordSource
+from oocload.convert.sources.torch import TorchSource
 
-__all__ = ["Skipped"]
+__all__ = [
+    "CsvSource",
+    "ImageFolderSource",
+    "NpyFolderSource",
+    "RowsSource",
+    "Skipped",
+    "TFRecordSource",
+    "Text",
+    "TorchSource",
+    "from_path",
+]

@@ -26,6 +26,7 @@ def write_whole(rows: RowSource, path: Path, options: Options, progress: bool | 
         n_rows=rows.n_rows,
         source=Source(rows.identity(), rows.identity_is_proof, compared=True),
         piece=least_piece(rows),
+        meanings=lambda: rows.meanings,
     )
     before = writer.n_rows
     with writer, Reporter(path.name, rows.n_rows, progress, before, writer.nbytes, writer.stored_nbytes) as reporter:

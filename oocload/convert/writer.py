@@ -21,7 +21,7 @@ from oocload.convert.journal import Journal
 from oocload.convert.options import Options
 from oocload.convert.ragged import RaggedRows
 from oocload.convert.recipe import digest, fields_of
-from oocload.convert.session import Done, Order, Session, Source, load_journal, must_compare
+from oocload.convert.session import Done, Meanings, Order, Session, Source, load_journal, must_compare
 from oocload.convert.workplace import Workplace, check_target
 from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, OocloadError
 from oocload.stores.checksums import read_checksums
@@ -67,6 +67,7 @@ class Writer:
         n_rows: int | None = None,
         source: Source = _UNKNOWN,
         piece: Piece = _NO_PIECE,
+        meanings: Meanings = dict,
     ) -> None:
         self.path = Path(path)
         self.n_rows = 0
@@ -77,6 +78,7 @@ class Writer:
         self._n_rows_expected = n_rows
         self._source = source
         self._piece = piece
+        self._meanings = meanings
         self._session: Session | None = None
         self._budget: Budget | None = None
         self._closed = False
@@ -296,7 +298,9 @@ class Writer:
         budget = share_out(
             self._options.memory, chunks, piece.nbytes or max(chunks), n_cores, piece.reason, piece.wanted_nbytes
         )
-        return Order(self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite)
+        return Order(
+            self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite, self._meanings
+        )
 
     def _start(
         self,

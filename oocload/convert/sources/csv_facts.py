@@ -1,0 +1,181 @@
+"""What the beginning of the first CSV file tells of all: delimiter, names, types, and how much memory rows take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from oocload.convert.sources.arrow_values import pyarrow
+from oocload.convert.sources.columns import ColumnField
+from oocload.convert.sources.csv_blocks import (
+    Block,
+    Dialect,
+    RecordTooLongError,
+    Rooms,
+    blocks_of,
+    check_names,
+    names_in,
+    sniffed,
+    without_header,
+)
+from oocload.convert.sources.csv_parse import Parser
+from oocload.convert.sources.csv_records import record_ends
+from oocload.convert.sources.table_choice import ColumnKind, TableChoice
+
+SAMPLE_NBYTES = 2**20  # pyarrow tells types from as much
+_MOST_SAMPLE_NBYTES = 2**28
+_LEAST_BLOCK_NBYTES = 2**16
+_MOST_BLOCK_NBYTES = 2**30  # so that pyarrow's 32-bit offsets do
+_READING_TAKES = 4  # the block, what the parser holds of it, and where quotes and line ends are looked for
+_VALUE_TAKES = 4  # of the parser, for each value
+
+
+class CsvFacts:
+    """Facts on files of one kind, each found when it is first asked for.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    asked
+        How they are written, as far as that was said.
+    choice
+        What is taken of them.
+
+    """
+
+    def __init__(self, paths: Sequence[str], asked: Dialect, choice: TableChoice) -> None:
+        self.paths = tuple(paths)
+        self._asked = asked
+        self._choice = choice
+
+    @cached_property
+    def dialect(self) -> Dialect:
+        """How values are written, with the delimiter that was found."""
+        if self._asked.delimiter is not None:
+            return self._asked
+        return replace(self._asked, delimiter=sniffed(self.paths[0], self._asked))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        return names_in(self._beginning, self.dialect)
+
+    @cached_property
+    def kinds(self) -> dict[str, ColumnKind]:
+        """Column → what it holds."""
+        return {name: ColumnKind(_dtype_of(kind)) for name, kind in self._types.items()}
+
+    @cached_property
+    def fields(self) -> tuple[ColumnField, ...]:
+        """The fields, those that need a vocabulary still without."""
+        return self._choice.fields(self.kinds, self.paths[0])
+
+    @cached_property
+    def parser(self) -> Parser:
+        """What makes tables of records."""
+        return Parser(self.names, self._types, self.dialect)
+
+    def least_nbytes(self, fields: Sequence[ColumnField]) -> int:
+        """Return what a block takes that has room for twice the longest record so far."""
+        longest = 2 * int(np.diff(self._ends, prepend=0).max(initial=0))
+        return int(max(_LEAST_BLOCK_NBYTES, longest) * self.takes(fields)) + 1
+
+    def block_nbytes(self, piece_nbytes: int, fields: Sequence[ColumnField]) -> int:
+        """Return the size of the blocks of which reading takes so much memory."""
+        return min(_MOST_BLOCK_NBYTES, max(_LEAST_BLOCK_NBYTES, int(piece_nbytes / self.takes(fields))))
+
+    def takes(self, fields: Sequence[ColumnField]) -> float:
+        """Return the bytes that reading takes for each byte of a file, with all that is made of it."""
+        data = self._rows.data
+        if not len(data):
+            return _READING_TAKES
+        table = self._sample_table(columns_of(fields), self._types)
+        made = table.nbytes + sum(field.takes(table) for field in fields)
+        return float(_READING_TAKES + (made + _VALUE_TAKES * len(self._ends) * len(self.names)) / len(data))
+
+    def blocks(self, nbytes: int) -> Iterator[Block]:
+        """Yield all records, in blocks; every file must have the columns of the first."""
+        rooms = Rooms(nbytes)
+        for path in self.paths:
+            for number, block in enumerate(blocks_of(path, self.dialect, rooms)):
+                if number == 0 and path != self.paths[0]:
+                    check_names(names_in(block, self.dialect), self.names, path, self.paths[0])
+                yield block if number else without_header(block, self.dialect)
+
+    @cached_property
+    def _beginning(self) -> Block:
+        """The beginning of the first file, with its header."""
+        nbytes = SAMPLE_NBYTES
+        while True:
+            try:
+                rooms = Rooms(nbytes)
+                empty = Block(self.paths[0], 1, _NO_BYTES, _NO_BYTES, rooms)
+                return next(blocks_of(self.paths[0], self.dialect, rooms), empty)
+            except RecordTooLongError:
+                nbytes *= 4
+                if nbytes > _MOST_SAMPLE_NBYTES:
+                    raise
+
+    @cached_property
+    def _rows(self) -> Block:
+        return without_header(self._beginning, self.dialect)
+
+    @cached_property
+    def _ends(self) -> Any:
+        return record_ends(self._rows.data, str(self.dialect.delimiter), self.dialect.quote)
+
+    @cached_property
+    def _types(self) -> dict[str, Any]:
+        """Column → Arrow type."""
+        arrow = pyarrow()
+        found = self._sample_table((), {name: arrow.string() for name in self._choice.as_text & set(self.names)})
+        types = {name: _type_for(found.column(name)) for name in self.names}
+        for name, dtype in self._choice.dtypes.items():
+            if name in types:
+                types[name] = _arrow_type(dtype)
+        matrices = self._choice.matrices({name: ColumnKind(_dtype_of(kind)) for name, kind in types.items()})
+        for matrix, columns in matrices.items():
+            for name in columns:
+                if name in types and not arrow.types.is_boolean(types[name]):
+                    is_float = self._choice.matrix_dtype(matrix).kind == "f"
+                    types[name] = arrow.float64() if is_float else arrow.int64()
+        return types
+
+    def _sample_table(self, columns: Sequence[str], types: Mapping[str, Any]) -> Any:
+        """Return the rows of the beginning that have the right number of columns."""
+        return Parser(self.names, types, self.dialect).table(self._rows.data, columns, lenient=True)
+
+
+def columns_of(fields: Sequence[ColumnField]) -> list[str]:
+    """Return the columns that fields are made of."""
+    return list(dict.fromkeys(column for field in fields for column in field.columns))
+
+
+_NO_BYTES = np.empty(0, np.uint8)
+
+
+def _type_for(column: Any) -> Any:
+    """Return the type as which a column is read: a number where it looks like one, else text."""
+    arrow = pyarrow()
+    types, kind = arrow.types, column.type
+    if types.is_floating(kind) or types.is_null(kind) or (types.is_integer(kind) and column.null_count):
+        return arrow.float64()  # numbers of which some are missing are floats, for the sake of NaN
+    if types.is_integer(kind) or (types.is_boolean(kind) and not column.null_count):
+        return kind
+    return arrow.string()
+
+
+def _arrow_type(dtype: np.dtype[Any]) -> Any:
+    arrow = pyarrow()
+    if dtype.kind == "U":
+        return arrow.string()
+    return arrow.float32() if dtype == np.float16 else arrow.from_numpy_dtype(dtype)
+
+
+def _dtype_of(kind: Any) -> np.dtype[Any]:
+    return np.dtype(str) if pyarrow().types.is_string(kind) else np.dtype(kind.to_pandas_dtype())
