@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 import oocload.stores as stores
+from oocload.convert.sources.arrow import ArrowSource
 from oocload.convert.sources.base import FieldGroup
 from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.records import RecordSource
@@ -41,8 +42,8 @@ class ObjectKind(Protocol):
         ...
 
 
-PATH_KINDS: tuple[type[PathKind], ...] = (CsvSource,)
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = ()
+PATH_KINDS: tuple[type[PathKind], ...] = (CsvSource, ArrowSource)
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (ArrowSource,)
 """Both in the order in which they are asked."""
 
 
