@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,18 +61,48 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Go on with what a killed or failed conversion has left beside DST.")
 @click.option("--overwrite", is_flag=True, help="Replace DST.")
 @click.option("--dtype", "dtypes", multiple=True, metavar="[NAME=]DTYPE", help="Cast a field, or all; repeatable.")
+@click.option("--shuffle", is_flag=True, help="Write rows in a uniformly random order, all fields together.")
+@click.option("--seed", type=int, help="Of --shuffle; default: one is drawn, and named.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler.")
+@click.option(
+    "-o",
+    "--option",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An option of the kind of source, such as label=species for CSV or size=[64,64] for images: text or JSON; "
+    "repeatable. The classes of oocload.sources say which there are.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    help="What becomes of records that cannot be read, such as damaged images: an error, or skipped and listed.",
+)
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar; default: on a terminal.")
-def convert(sources: Sequence[str], target: str, fields: Sequence[str], dtypes: Sequence[str], **options: Any) -> None:
+def convert(
+    sources: Sequence[str],
+    target: str,
+    fields: Sequence[str],
+    dtypes: Sequence[str],
+    given: Sequence[str],
+    **options: Any,
+) -> None:
     """Write SRC as the chunked store DST (.h5, .hdf5 or .zarr).
 
-    SRC is a .npy, .npz, IDX, HDF5 or Zarr file, a quoted glob of stores to join, or several as NAME=PATH, each becoming
-    the field NAME:
+    SRC is a .npy, .npz, IDX, CSV, Parquet, Arrow, TFRecord, WebDataset, HDF5, AnnData or Zarr file, a folder of images
+    or of .npy files, a quoted glob of files to join, or several as NAME=PATH, each becoming the field NAME:
 
         oocload convert x=images.npy y=labels.npy train.h5
+
+        oocload convert 'part-*.csv' train.zarr -o label=species -o features=true
     """
     cast = _named("dtype", dtypes, "DTYPE") if any("=" in d for d in dtypes) else next(iter(dtypes), None)
-    report = oocload.convert(_source(sources), target, fields=fields or None, dtypes=cast, **options)
+    source: Any = _source(sources)
+    if given:
+        source = oocload.sources.from_path(
+            source, **{k: _value(v) for k, v in _named("option", given, "VALUE").items()}
+        )
+    report = oocload.convert(source, target, fields=fields or None, dtypes=cast, **options)
     click.echo(str(report))
 
 
@@ -106,6 +137,7 @@ def stats(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
 @click.option("--field", "fields", multiple=True, metavar="NAME", help="Check this field only; repeatable.")
 @click.option("--threads", type=int, help="Threads that read; default: one per core.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar; default: on a terminal.")
+@click.option("--permutation-of", metavar="SRC", help="See that STORE has exactly the rows of SRC, in any order.")
 def verify(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
     """Check the stored bytes of STORE against the checksums in it; names every bad chunk on a line of its own.
 
@@ -123,6 +155,14 @@ def _source(sources: Sequence[str]) -> str | dict[str, str]:
     if len(sources) == 1 and "=" not in sources[0]:
         return sources[0]
     return _named("source", sources, "PATH")
+
+
+def _value(text: str) -> Any:
+    """Return what an option's text says: JSON, or itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _named(what: str, given: Sequence[str], value: str) -> dict[str, str]:

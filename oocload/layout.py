@@ -108,6 +108,9 @@ class Meaning:
     shape: tuple[int, ...] = ()
 
 
+NO_MEANING = Meaning()
+
+
 @dataclass(frozen=True, slots=True)
 class RaggedLayout:
     """Where rows of several lengths lie: one after the other in other arrays of the store.
@@ -197,7 +200,7 @@ class FieldLayout:
     payload_nbytes: int = 0
     inline: bool = False
     ragged: RaggedLayout | None = None
-    meaning: Meaning = Meaning()
+    meaning: Meaning = NO_MEANING
 
     @property
     def n_rows(self) -> int:

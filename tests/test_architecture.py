@@ -14,7 +14,7 @@ ORDER = ["errors", "units", "optional", "forks", "available", "layout", "ops", "
 ALLOWED = {part: set(ORDER[:i]) for i, part in enumerate(ORDER)}
 ALLOWED["plan"] = ALLOWED["ops"] = {"errors"}
 ALLOWED["convert"] = {*ORDER} - {"ops", "plan"}
-ALLOWED["verify"] = {*ORDER} - {"ops", "plan"}
+ALLOWED["verify"] = {*ORDER, "convert"} - {"ops", "plan"}  # a store is compared with any source of a conversion
 ALLOWED["statistics"] = {*ORDER} - {"ops"}
 ALLOWED["loader"] = {
     *ORDER,

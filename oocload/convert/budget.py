@@ -35,7 +35,14 @@ class Budget:
     n_ahead: int
 
 
-def share_out(memory: int, chunk_nbytes: list[int], piece_nbytes: int, n_cores: int, piece_reason: str = "") -> Budget:
+def share_out(
+    memory: int,
+    chunk_nbytes: list[int],
+    piece_nbytes: int,
+    n_cores: int,
+    piece_reason: str = "",
+    wanted_piece_nbytes: int = 0,
+) -> Budget:
     """Share a ceiling out.
 
     Parameters
@@ -50,6 +57,8 @@ def share_out(memory: int, chunk_nbytes: list[int], piece_nbytes: int, n_cores: 
         Threads that would be used if there were room.
     piece_reason
         Why it is no smaller, for messages.
+    wanted_piece_nbytes
+        The piece that serves the source best, where there is room.
 
     Raises
     ------
@@ -72,7 +81,8 @@ def share_out(memory: int, chunk_nbytes: list[int], piece_nbytes: int, n_cores: 
             n_threads, pending = n, _PENDING_CHUNKS * n * largest
     rest = memory - _needed(chunk_nbytes, n_threads, pending)
     n_ahead = max(0, min(n_threads, rest // piece_nbytes - 2))
-    return Budget(n_threads, pending, max(piece_nbytes, min(_PIECE_NBYTES, rest // (n_ahead + 2))), n_ahead)
+    most = max(_PIECE_NBYTES, wanted_piece_nbytes)
+    return Budget(n_threads, pending, max(piece_nbytes, min(most, rest // (n_ahead + 2))), n_ahead)
 
 
 def _needed(chunk_nbytes: list[int], n_threads: int, pending_nbytes: int) -> int:

@@ -164,6 +164,7 @@ def _write_zarr(
         n_rows=n_rows,
         source=Source(rows.identity(), rows.identity_is_proof, compared=True),
         piece=least_piece(rows),
+        meanings=lambda: rows.meanings,
     )
     before = (writer.n_rows, writer.nbytes, writer.stored_nbytes)
     with writer, Reporter(path.name, n_rows, progress, *before) as reporter:
@@ -197,7 +198,15 @@ def write_file(
         draft = drafts / secrets.token_hex(8) / path.name
         draft.parent.mkdir(parents=True)
         rows = open_part(part)
-        writer = Writer(draft, fields, options, n_rows=n_rows, source=source, piece=least_piece(rows))
+        writer = Writer(
+            draft,
+            fields,
+            options,
+            n_rows=n_rows,
+            source=source,
+            piece=least_piece(rows),
+            meanings=lambda: rows.meanings,
+        )
         with writer, batches_for(rows, writer, 0) as batches:
             for batch in batches:
                 writer.append_batch(batch, owned=rows.owned)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from oocload.convert.settle import settle_codec
 from oocload.convert.sources.cast import Cast
 from oocload.convert.sources.records import OnError, RecordSource, check_on_error
 from oocload.convert.sources.resolve import resolve
+from oocload.convert.sources.shuffled import ShuffledSource, check_shuffle, settle_seed
 from oocload.convert.stream import write_whole
-from oocload.convert.workplace import check_target
+from oocload.convert.workplace import check_target, scratch_of
 from oocload.errors import ConversionError, InvalidArgumentError
+from oocload.units import whole_number
 
 
 def convert(
@@ -43,6 +47,8 @@ def convert(
     progress: bool | Callback | None = None,
     scheduler: Any = None,
     on_error: OnError | None = None,
+    shuffle: bool = False,
+    seed: int | None = None,
 ) -> ConversionReport:
     """Write any source as a chunked store; nothing is read whole into memory.
 
@@ -86,6 +92,12 @@ def convert(
     on_error
         What becomes of records that cannot be read, such as damaged images: ``"raise"`` (default), or ``"skip"``, which
         lists them in the report. None leaves it as a source of `oocload.sources` has it.
+    shuffle
+        Whether rows are written in a uniformly random order, all fields together. All are first written to files beside
+        ``target``, which takes as much disk as they have bytes. The order depends on ``seed`` and the order of the
+        source alone, not on ``memory``.
+    seed
+        Of the shuffle, a whole number from 0. None draws one, which the report names.
 
     Returns
     -------
@@ -133,6 +145,9 @@ def convert(
     options.encoding_for(options.format_of(path))
     part_nbytes = check_parts(path, part_bytes)
     check_target(path.parent if part_nbytes else path, overwrite or resume)
+    if seed is not None:
+        seed = whole_number("seed", seed, 0, 2**64 - 1)
+    check_shuffle(shuffle, seed, scheduler)
     if scheduler is not None:
         from oocload.convert.cluster import write_on_cluster
 
@@ -140,14 +155,21 @@ def convert(
     if on_error is not None:
         check_on_error(on_error)
     rows = resolve(source, fields, on_error)
-    skipped = rows if isinstance(rows, RecordSource) else None
+    records = rows if isinstance(rows, RecordSource) else None
     if dtypes is not None:
         rows = Cast(rows, dtypes)
     if rows.n_rows == 0:
         raise ConversionError(f"source must have at least one row, got none for {os.fspath(target)!r}")
     options, tried = settle_codec(rows, path, bool(part_nbytes), options)
-    if part_nbytes:
-        report = write_parts(rows, path, part_nbytes, options, progress)
-    else:
-        report = write_whole(rows, path, options, progress)
-    return replace(report, tried=tried, skipped=() if skipped is None else skipped.skipped)
+    write = partial(write_parts, part_nbytes=part_nbytes) if part_nbytes else write_whole
+    if not shuffle:
+        report = write(rows, path, options=options, progress=progress)
+        return replace(report, tried=tried, skipped=() if records is None else records.skipped)
+    scratch = scratch_of(path.parent if part_nbytes else path)
+    seed = settle_seed(seed, scratch, resume)
+    shows = progress if progress is None else progress is True
+    with ShuffledSource(rows, seed, scratch, options.memory, resume, shows, records) as shuffled:
+        began = time.perf_counter()
+        report = write(shuffled, path, options=options, progress=progress)
+        seconds = time.perf_counter() - began  # the first pass may have been made before anything was written
+        return replace(report, tried=tried, skipped=shuffled.skipped, seed=seed, seconds=seconds)

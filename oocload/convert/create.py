@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oocload.convert.chunking import DEFAULT_CHUNK_NBYTES
+from oocload.convert.fields import parse_fields
 from oocload.convert.options import Options
 from oocload.convert.writer import Writer
+from oocload.errors import InvalidArgumentError
+from oocload.layout import Meaning
 
 
 def create(
     path: str | os.PathLike[str],
     fields: Mapping[str, Any] | None = None,
     *,
+    vocabulary: Mapping[str, Sequence[str]] | None = None,
     codec: str | None = None,
     level: int | None = None,
     chunk_bytes: int | str = DEFAULT_CHUNK_NBYTES,
@@ -40,6 +44,10 @@ def create(
         Name → ``(row_shape, dtype)``, or a dtype where rows are scalars. ``(None, dtype)`` is for rows of any length,
         ``((None, 3), dtype)`` for rows of any number of items of shape ``(3,)``. None takes them from the first rows,
         or from the run that is resumed.
+    vocabulary
+        Field of whole numbers → what each number stands for, such as the names of classes; kept in the store as
+        ``store.field(name).meaning.vocabulary``. A field ``split`` whose numbers stand for names of sets of rows is
+        what ``Loader(split=...)`` looks at.
     codec
         HDF5: ``"gzip"`` (default), ``"lzf"``, ``"none"``; with a plugin for other readers also ``"zstd"``, ``"blosc"``,
         ``"lz4"``, ``"bitshuffle"``. Zarr: ``"zstd"`` (default), ``"blosc"`` (LZ4), ``"gzip"``, ``"none"``. ``"auto"``
@@ -105,4 +113,24 @@ def create(
         resume,
         overwrite,
     )
-    return Writer(path, fields, options)
+    meanings = {name: Meaning(_words(name, words, fields or {})) for name, words in (vocabulary or {}).items()}
+    return Writer(path, fields, options, meanings=lambda: meanings)
+
+
+def _words(name: str, words: Any, fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the vocabulary of a field.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is no list of texts, a text is there twice, or the field is none of whole numbers.
+
+    """
+    if name not in fields or parse_fields({name: fields[name]})[name].dtype.kind not in "iu":
+        raise InvalidArgumentError(f"vocabulary must be given for fields of whole numbers in fields=, got {name!r}")
+    found = tuple(words) if isinstance(words, Sequence) and not isinstance(words, str) else ()
+    if not found or not all(isinstance(word, str) for word in found) or len(set(found)) < len(found):
+        raise InvalidArgumentError(
+            f"vocabulary of field {name!r} must be a list of texts, each of them once, got {words!r}"
+        )
+    return found

@@ -79,8 +79,8 @@ class Hdf5Target:
         self._ragged = columns_of(attributes)
         for name, dataset in self._datasets.items():
             dataset.resize(lengths[name], axis=0)
-        for group, said in attributes.items():
-            self._file[group].attrs.update(said)
+        for named, said in attributes.items():
+            self._file[named].attrs.update(said)
         self._raw.check()
 
     def prove(self, checksums: Mapping[str, ArrayChecksums]) -> None:

@@ -45,7 +45,7 @@ class OwnThread:
         self._call(self._target.commit, note)
 
     def finish(self, lengths: Mapping[str, int], attributes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Cut arrays to their length, and write group → attributes."""
+        """Cut arrays to their length, and write array or group → attributes."""
         self._call(self._target.finish, lengths, attributes)
 
     def prove(self, checksums: Mapping[str, ArrayChecksums]) -> None:

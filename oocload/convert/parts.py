@@ -282,6 +282,7 @@ class _Parts:
             n_rows=self._rows.n_rows,
             source=part_of(self._folder.source, self.n_rows),
             piece=least_piece(self._rows),
+            meanings=lambda: self._rows.meanings,
         )
         return self._writer
 

@@ -87,6 +87,8 @@ class ConversionReport:
         With ``codec="auto"``, a table of the codecs that were tried.
     skipped
         With ``on_error="skip"``, what could not be read: where it is, and why.
+    seed
+        With ``shuffle=True``, its seed.
 
     """
 
@@ -101,6 +103,7 @@ class ConversionReport:
     codec: str = ""
     tried: str = ""
     skipped: tuple[Skipped, ...] = ()
+    seed: int | None = None
 
     @property
     def ratio(self) -> float:
@@ -109,15 +112,16 @@ class ConversionReport:
 
     def __str__(self) -> str:
         resumed = f" ({self.n_rows_before:,} of them before)" if self.n_rows_before else ""
+        shuffled = "" if self.seed is None else f" in an order drawn by seed {self.seed}"
         tried = f"\n{self.tried}" if self.tried else ""
         shown = [f"\n  {where}: {reason}" for where, reason in self.skipped[:_SKIPPED_SHOWN]]
         more = len(self.skipped) - len(shown)
         skipped = f"\nskipped {len(self.skipped):,}:{''.join(shown)}" if shown else ""
         skipped += f"\n  and {more:,} more" if more else ""
         return (
-            f"wrote {self.path}: {self.n_rows:,} rows{resumed} of {', '.join(self.fields)}; {format_bytes(self.nbytes)}"
-            f" in {format_bytes(self.stored_nbytes)} on disk (ratio {self.ratio:.1f}, {self.codec}), "
-            f"{self.seconds:.1f} s, peak memory {format_bytes(self.peak_nbytes)}{tried}{skipped}"
+            f"wrote {self.path}: {self.n_rows:,} rows{resumed} of {', '.join(self.fields)}{shuffled}; "
+            f"{format_bytes(self.nbytes)} in {format_bytes(self.stored_nbytes)} on disk (ratio {self.ratio:.1f}, "
+            f"{self.codec}), {self.seconds:.1f} s, peak memory {format_bytes(self.peak_nbytes)}{tried}{skipped}"
         )
 
 

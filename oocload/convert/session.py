@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -29,13 +29,15 @@ from oocload.convert.target import Target
 from oocload.convert.workplace import Workplace
 from oocload.convert.zarr_target import ZarrTarget, show_written
 from oocload.errors import InvalidArgumentError
-from oocload.layout import FieldLayout
+from oocload.layout import FieldLayout, Meaning
 from oocload.stores.checksums import SEGMENT_CHUNKS, ArrayChecksums, Segment
+from oocload.stores.meaning import meaning_attributes
 from oocload.stores.redo import recover
 
 _STRIDE_NBYTES = 2**19
 
 StoreFormat = Literal["hdf5", "zarr2", "zarr3"]
+Meanings = Callable[[], Mapping[str, Meaning]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Order:
         What it may hold.
     overwrite
         Whether the store replaces what has its name.
+    meanings
+        Asked, when all rows are there, for field → what its values stand for.
 
     """
 
@@ -84,6 +88,7 @@ class Order:
     source: Source
     budget: Budget
     overwrite: bool
+    meanings: Meanings = dict
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -226,7 +231,10 @@ class Session:
     def _conclude(self, lengths: Mapping[str, int], attributes: Mapping[str, Mapping[str, Any]]) -> None:
         assert self._pipeline is not None
         assert self._target is not None
-        self._target.finish(lengths, attributes)
+        said = {name: dict(attributes.get(name, {})) for name in self._order.fields}
+        for name, meaning in self._order.meanings().items():
+            said[name] |= meaning_attributes(meaning)
+        self._target.finish(lengths, {name: found for name, found in said.items() if found})
         self._pipeline.commit()
         self._target.prove(dict(self._checksums()))
         nbytes = sum(n * self._order.arrays[name].spec.row_nbytes for name, n in lengths.items())
@@ -254,7 +262,7 @@ class Session:
 
     def _let_go(self) -> bool:
         """Close all, and let go of the folder, whatever happens; return whether anything is kept."""
-        kept = self._journal is not None and bool(self._journal.n_commits)
+        kept = (self._journal is not None and bool(self._journal.n_commits)) or self._place.scratch.exists()
         try:
             self._close()
         finally:

@@ -26,6 +26,7 @@ def write_whole(rows: RowSource, path: Path, options: Options, progress: bool | 
         n_rows=rows.n_rows,
         source=Source(rows.identity(), rows.identity_is_proof, compared=True),
         piece=least_piece(rows),
+        meanings=lambda: rows.meanings,
     )
     before = writer.n_rows
     with writer, Reporter(path.name, rows.n_rows, progress, before, writer.nbytes, writer.stored_nbytes) as reporter:
@@ -48,8 +49,8 @@ def write_whole(rows: RowSource, path: Path, options: Options, progress: bool | 
 
 
 def least_piece(rows: RowSource) -> Piece:
-    """Return the smallest piece of a source."""
-    return Piece(rows.least_piece_nbytes, rows.least_piece_reason)
+    """Return the smallest piece of a source, and what serves it best."""
+    return Piece(rows.least_piece_nbytes, rows.least_piece_reason, rows.wanted_piece_nbytes)
 
 
 @contextmanager

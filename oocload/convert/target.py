@@ -31,7 +31,7 @@ class Target(Protocol):
         ...
 
     def finish(self, lengths: Mapping[str, int], attributes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Cut arrays to their length, and write group → attributes."""
+        """Cut arrays to their length, and write array or group → attributes."""
         ...
 
     def prove(self, checksums: Mapping[str, ArrayChecksums]) -> None:

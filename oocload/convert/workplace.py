@@ -1,6 +1,7 @@
 """The folder beside a destination in which a store is made: one process at a time, and one rename at the end.
 
-``.NAME.oocload`` holds the store in the making under its own name, its journal, and HDF5's log of the last commit.
+``.NAME.oocload`` holds the store in the making under its own name, its journal, HDF5's log of the last commit, and the
+rows of a shuffle.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _RENAME_EXCHANGE = 2
 
 
 _JOURNAL = "journal"
+_SCRATCH = "shuffle.rows"
 
 
 class Workplace:
@@ -44,6 +46,7 @@ class Workplace:
         self.store = self.folder / destination.name
         self.journal = journal_of(destination)
         self.redo = self.folder / "redo"
+        self.scratch = scratch_of(destination)
         self._lock = -1
         try:
             self._hold()
@@ -62,8 +65,10 @@ class Workplace:
         replaced = self.folder / "replaced"
         if replaced.exists() and not self.destination.exists():
             os.rename(replaced, self.destination)
+        kept = {self.scratch, self.scratch.with_suffix(".index")}  # of a shuffle, that knows whether they are its own
         for path in self.folder.iterdir():
-            remove(path)
+            if path not in kept:
+                remove(path)
 
     def is_published(self, inode: int) -> bool:
         """Whether the store that was made here has its name already: what may lie here is what it replaced."""
@@ -132,6 +137,11 @@ class Workplace:
 def journal_of(destination: Path) -> Path:
     """Return where the journal lies of what is made for a destination."""
     return _folder_of(destination) / _JOURNAL
+
+
+def scratch_of(destination: Path) -> Path:
+    """Return where a shuffle writes all rows meanwhile."""
+    return _folder_of(destination.absolute()) / _SCRATCH
 
 
 def check_target(path: Path, overwrite: bool) -> None:

@@ -21,7 +21,7 @@ from oocload.convert.journal import Journal
 from oocload.convert.options import Options
 from oocload.convert.ragged import RaggedRows
 from oocload.convert.recipe import digest, fields_of
-from oocload.convert.session import Done, Order, Session, Source, load_journal, must_compare
+from oocload.convert.session import Done, Meanings, Order, Session, Source, load_journal, must_compare
 from oocload.convert.workplace import Workplace, check_target
 from oocload.errors import ClosedError, ConversionError, InvalidArgumentError, OocloadError
 from oocload.stores.checksums import read_checksums
@@ -30,10 +30,11 @@ _UNKNOWN = Source()
 
 
 class Piece(NamedTuple):
-    """The bytes of the smallest piece in which a source can be read, and why it is no smaller."""
+    """The bytes of the smallest piece in which a source can be read, why it is no smaller, and what serves it best."""
 
     nbytes: int
     reason: str
+    wanted_nbytes: int = 0
 
 
 _NO_PIECE = Piece(0, "")
@@ -66,6 +67,7 @@ class Writer:
         n_rows: int | None = None,
         source: Source = _UNKNOWN,
         piece: Piece = _NO_PIECE,
+        meanings: Meanings = dict,
     ) -> None:
         self.path = Path(path)
         self.n_rows = 0
@@ -76,6 +78,7 @@ class Writer:
         self._n_rows_expected = n_rows
         self._source = source
         self._piece = piece
+        self._meanings = meanings
         self._session: Session | None = None
         self._budget: Budget | None = None
         self._closed = False
@@ -235,8 +238,8 @@ class Writer:
             fields, encoding = self._said_by(journal)
         elif self._fields is not None and self._encoding is not None:
             fields, encoding = self._fields, self._encoding
-        else:
-            place.remove()
+        else:  # begun anew when the first rows tell
+            place.close() if place.scratch.exists() else place.remove()
             return
         self._fields = fields
         self._guarded(self._start, fields, encoding, place, journal)
@@ -291,8 +294,13 @@ class Writer:
         arrays = self._options.arrays_of(fields, self._format, self._n_rows_expected)
         chunks = [array.chunk_nbytes for array in arrays.values()]
         n_cores = len(os.sched_getaffinity(0))
-        budget = share_out(self._options.memory, chunks, self._piece.nbytes or max(chunks), n_cores, self._piece.reason)
-        return Order(self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite)
+        piece = self._piece
+        budget = share_out(
+            self._options.memory, chunks, piece.nbytes or max(chunks), n_cores, piece.reason, piece.wanted_nbytes
+        )
+        return Order(
+            self._format, fields, arrays, encoding, self._source, budget, self._options.overwrite, self._meanings
+        )
 
     def _start(
         self,
@@ -343,9 +351,9 @@ class Writer:
         kept = self._session is not None and self._session.suspend()
         self._closed = self._closed or self._session is not None
         if kept and self._session is not None:
-            exc.add_note(
-                f"{self._session.n_rows_kept:,} rows are kept beside {self.path}: pass resume=True (--resume) to go on"
-            )
+            n_rows = self._session.n_rows_kept
+            what = f"{n_rows:,} rows" if n_rows else "rows read for the shuffle"
+            exc.add_note(f"{what} are kept beside {self.path}: pass resume=True (--resume) to go on")
 
     def _choose(self, fields: Mapping[str, Spec], rows: Mapping[str, Rows]) -> Encoding:
         """Return the codec that suits the first rows best."""

@@ -100,7 +100,7 @@ class ZarrTarget:
         self._ragged = columns_of(attributes)
         group = zarr.open_group(self._path, mode="a", zarr_format=self._format)
         for said_of, said in attributes.items():
-            group.require_group(said_of).attrs.update(said)
+            (group[said_of] if said_of in self._new else group.require_group(said_of)).attrs.update(said)
         self.finish_shards()
         for name in self._arrays:
             shape = (lengths[name], *self._new[name].spec.row_shape)

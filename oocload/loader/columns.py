@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from oocload.chunks.read import open_reader
 from oocload.chunks.scratch import Scratch
 from oocload.chunks.target import Places
 from oocload.errors import InvalidArgumentError
+from oocload.layout import RaggedLayout
 from oocload.loader.options import Balance
 from oocload.plan.select import PIECE_ROWS
 from oocload.stores.base import Store
@@ -31,6 +33,9 @@ def _pieces(store: Store, name: str, n_rows: int, argument: str) -> Iterator[tup
 
     """
     field = store.field(name)
+    if field.ragged is not None and field.meaning.content == "text" and field.shape == (n_rows,):
+        yield from _texts(store, field.ragged, n_rows)
+        return
     if field.shape not in ((n_rows,), (n_rows, 1)):
         raise InvalidArgumentError(
             f"{argument} must be a field of one value for each of the {n_rows} rows, and {name!r} has shape "
@@ -45,6 +50,21 @@ def _pieces(store: Store, name: str, n_rows: int, argument: str) -> Iterator[tup
             values = rows.reshape(-1)
             for first in range(0, len(values), PIECE_ROWS):  # chunks may be higher
                 yield start + first, values[first : first + PIECE_ROWS]
+
+
+def _texts(store: Store, ragged: RaggedLayout, n_rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (first row, bytes of some rows) of rows that are text."""
+    scratch = Scratch()
+    with closing(open_reader(store, ragged.offsets)) as offsets, closing(open_reader(store, ragged.values)) as values:
+        for start in range(0, n_rows, PIECE_ROWS):
+            bounds = np.empty(min(PIECE_ROWS, n_rows - start) + 1, ragged.offsets.dtype)
+            offsets.read([(start, start + len(bounds))], Places(bounds), scratch)
+            first, last = int(bounds[0]), int(bounds[-1])
+            text = np.empty(max(0, last - first), ragged.values.dtype)
+            if len(text):
+                values.read([(first, last)], Places(text), scratch)
+            whole, ends = text.tobytes(), (bounds - first).tolist()
+            yield start, np.array([whole[a:b] for a, b in pairwise(ends)], object)
 
 
 def read_weights(store: Store, weights: Any, n_rows: int) -> NDArray[Any]:
@@ -115,7 +135,8 @@ def rows_of_ids(
         If an identifier is unknown, or comes twice, in one part, in two or in the field.
 
     """
-    dtype = store.field(ids).dtype
+    field = store.field(ids)
+    dtype = np.dtype(object) if field.meaning.content == "text" else field.dtype
     text = dtype.kind in "SO"
     sought = [_Sought(name, part, ids, dtype) for name, part in parts.items()]
     owner = np.full(n_rows, _NOBODY, np.min_scalar_type(len(sought)))

@@ -23,6 +23,7 @@ from oocload.loader.columns import read_classes, read_weights
 from oocload.loader.filled import Slab, SlabStream
 from oocload.loader.handle import StoreHandle
 from oocload.loader.labels import label_field
+from oocload.loader.named_sets import rows_of_sets
 from oocload.loader.numbered import NumberedBatches
 from oocload.loader.options import Setup, Workers, check_flags, check_sampling, check_share, check_workers, print_of
 from oocload.loader.padding import Rule
@@ -115,6 +116,9 @@ class Loader(BatchSource):
     bucket_by_length
         Put rows of like length into one batch, so that padding is small: rows of each window are sorted by length, and
         its batches come in random order. True, or the field whose lengths count where several are ragged.
+    split
+        Name of a set of rows, such as ``"train"``, or several: those of the store's field ``split``, which converters
+        write of a partition. Its values are text, or numbers with a vocabulary (see `oocload.create`).
 
     Raises
     ------
@@ -161,6 +165,7 @@ class Loader(BatchSource):
         sparse: bool = False,
         bucket_by_length: bool | str = False,
         ops: Mapping[str, Op | Sequence[Op]] | None = None,
+        split: str | Sequence[str] | None = None,
     ) -> None:
         check_flags(shuffle, drop_last)
         stages = stages_of(() if transform is None else (transform,))
@@ -204,9 +209,22 @@ class Loader(BatchSource):
                 rules=delivery.rules,
                 bucket=check_bucket(bucket_by_length, delivery, shuffle, share),
             )
+            marked = None if split is None else rows_of_sets(self._store, split, n_rows)
             self._start(delivery.form, stages, setup)
+            if marked is not None:
+                self._restrict(marked)
         except BaseException:
             self._handle.release()
+            raise
+
+    def _restrict(self, marked: NDArray[Any]) -> None:
+        """Keep only the rows that are marked."""
+        try:
+            chosen = select(self._runtime.options.grid, self._runtime.selection, marked)
+            self._restart(replace(self._setup, selection=chosen))
+        except BaseException:
+            self._finalizer.detach()
+            self._runtime.close()
             raise
 
     def _start(self, form: BatchForm, stages: Stages, setup: Setup) -> None:

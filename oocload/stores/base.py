@@ -180,9 +180,15 @@ def describe_fields(fields: Mapping[str, FieldLayout]) -> list[str]:
             chunks += " items"
         path = f.read_path if f.read_path == "direct" else f"{f.read_path}: {f.reason}"
         size = format_bytes(f.nbytes if f.shape else f.dtype.itemsize)
-        rows.append((f.name, _describe_shape(f), f.dtype.name, size, chunks, f.decoder, path))
+        rows.append((f.name, _describe_shape(f), _describe_dtype(f), size, chunks, f.decoder, path))
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     return ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+
+
+def _describe_dtype(field: FieldLayout) -> str:
+    meaning = field.meaning
+    stands_for = meaning.content or (f"{len(meaning.vocabulary)} words" if meaning.vocabulary else "")
+    return f"{field.dtype.name} ({stands_for})" if stands_for else field.dtype.name
 
 
 def _describe_shape(field: FieldLayout) -> str:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from oocload.layout import Codec, FieldLayout, ReadPath, reason_against
+from oocload.layout import NO_MEANING, Codec, FieldLayout, Meaning, ReadPath, reason_against
 from oocload.stores.base import direct_path_enabled, native, unreadable
+from oocload.stores.meaning import meaning_of
 from oocload.stores.ragged import Encoding, encoding_of
 
 # Registered filter numbers: https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md
@@ -129,7 +130,15 @@ def _describe(name: str, dataset: h5py.Dataset) -> FieldLayout:
         reason=reason,
         fill=_fill(plist, stored) if path == "direct" else b"",
         inline=path == "direct" and plist.get_layout() == h5py.h5d.COMPACT,
+        meaning=_meaning(dataset),
     )
+
+
+def _meaning(dataset: h5py.Dataset) -> Meaning:
+    try:
+        return meaning_of(dataset.attrs, dataset.dtype)
+    except (OSError, RuntimeError, TypeError, ValueError):  # attributes that h5py cannot read
+        return NO_MEANING
 
 
 def _missing_filter(dataset: h5py.Dataset) -> str | None:

@@ -14,13 +14,21 @@ from numpy.typing import NDArray
 from oocload.errors import StoreFormatError
 from oocload.layout import ChunkLocations, Codec, FieldLayout, FileStamp, Segment
 from oocload.stores.base import Part, Store, unreadable
+from oocload.stores.meaning import problem_of_meaning
 from oocload.stores.ragged import join_ragged, problem_of_following
 
+_DIGITS = re.compile(r"\d+", re.ASCII)
 
-def natural_key(path: str | os.PathLike[str]) -> tuple[tuple[int, int | str], ...]:
-    """Return a sorting key under which ``part-2`` comes before ``part-10``."""
-    pieces = re.split(r"(\d+)", os.fspath(path))
-    return tuple((0, int(p)) if p.isdigit() else (1, p) for p in pieces if p)
+
+def natural_key(path: str | os.PathLike[str]) -> str:
+    """Return a sorting key under which ``part-2`` comes before ``part-10``, and numbers before text."""
+    return _DIGITS.sub(_sortable, os.fspath(path))
+
+
+def _sortable(number: re.Match[str]) -> str:
+    """Return text that sorts as the number does: shorter ones first, and all before any character of a path."""
+    digits = number[0].lstrip("0")
+    return f"\0{chr(len(digits))}{digits}"
 
 
 def join_parts(name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> FieldLayout:
@@ -41,6 +49,7 @@ def join_parts(name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> Fiel
         reason=reason,
         pieces=tuple(Segment(p.start, p.stop, 0, p.start) for p in parts) if ragged else tuple(_pieces(parts)),
         ragged=ragged,
+        meaning=first.meaning,
     )
 
 
@@ -146,4 +155,4 @@ def _problem(field: FieldLayout | None, first: FieldLayout | None) -> str:
         return f"its rows have shape {field.row_shape}, in the first {first.row_shape}"
     if field.dtype != first.dtype:
         return f"its dtype is {field.dtype}, in the first {first.dtype}"
-    return problem_of_following(field.ragged, first.ragged)
+    return problem_of_following(field.ragged, first.ragged) or problem_of_meaning(first.meaning, field.meaning)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from oocload.layout import Codec, FieldLayout, RaggedLayout
+from oocload.layout import NO_MEANING, Codec, FieldLayout, Meaning, RaggedLayout
 from oocload.stores.base import unreadable
+from oocload.stores.meaning import meaning_of
 
 RAGGED_VERSION = 1
 VALUES, OFFSETS = "values", "offsets"
@@ -32,12 +33,15 @@ class Encoding:
         Of the format ``"ragged"``.
     shape
         Of a sparse matrix, (rows, columns); None where there is none that can be.
+    meaning
+        What the items stand for.
 
     """
 
     kind: str
     version: int = RAGGED_VERSION
     shape: tuple[int, int] | None = None
+    meaning: Meaning = NO_MEANING
 
 
 def ragged_attributes() -> dict[str, Any]:
@@ -53,7 +57,7 @@ def csr_attributes(n_rows: int, n_columns: int) -> dict[str, Any]:
 def encoding_of(attributes: Mapping[str, Any]) -> Encoding | None:
     """Return what a group's attributes say, or None where they say nothing of the kind."""
     if _text(attributes.get("oocload_encoding")) == "ragged":
-        return Encoding("ragged", _whole(attributes.get("oocload_encoding_version")))
+        return Encoding("ragged", _whole(attributes.get("oocload_encoding_version")), meaning=meaning_of(attributes))
     named = _text(attributes.get("encoding-type"))
     if named in ("csr_matrix", "csc_matrix"):
         return Encoding(named[:3], shape=_shape(attributes.get("shape")))
@@ -121,6 +125,7 @@ def _describe(name: str, encoding: Encoding, found: Mapping[str, FieldLayout]) -
         reason="" if worst is None else f"{worst.reason}, in {worst.name}",
         shards=values.shards,
         ragged=RaggedLayout(values, offsets, columns[0] if columns else None, n_columns),
+        meaning=encoding.meaning,
     )
 
 

@@ -10,6 +10,7 @@ import zarr
 
 from oocload.layout import Codec, FieldLayout, ReadPath, reason_against
 from oocload.stores.base import direct_path_enabled, native, unreadable
+from oocload.stores.meaning import meaning_of
 from oocload.stores.zarr_members import Member, one_line
 
 _DIRECT_V3 = {"gzip", "zstd", "blosc", "crc32c"}
@@ -80,6 +81,7 @@ def _describe(name: str, array: zarr.Array[Any], unsuited: str, extension: np.dt
         fill=fill if path == "direct" else b"",
         shards=array.shards,
         axes=None if axes == tuple(range(len(axes))) else axes,
+        meaning=meaning_of(meta.get("attributes") or {}),
     )
 
 

@@ -1,1 +1,1 @@
-"""The proof of a store: its stored bytes against the checksums in its manifest; nothing is decoded."""
+"""The proof of a store: its stored bytes against the checksums in its manifest, and its rows against a source."""

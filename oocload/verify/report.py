@@ -62,6 +62,10 @@ class VerifyReport:
         All that is wrong.
     unchecked
         Arrays without checksums, as ``"store.h5::name"``: they were not looked at.
+    permutation_of
+        The source whose rows the store was to hold; empty where none was given.
+    difference
+        How its rows differ from those; empty where they do not.
 
     """
 
@@ -71,18 +75,23 @@ class VerifyReport:
     seconds: float
     bad: tuple[BadChunk, ...] = ()
     unchecked: tuple[str, ...] = ()
+    permutation_of: str = ""
+    difference: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether all that has checksums is what was written."""
-        return not self.bad
+        """Whether all that has checksums is what was written, and rows are those of the source that was given."""
+        return not self.bad and not self.difference
 
     def __str__(self) -> str:
         lines = [f"bad: {one}" for one in self.bad]
         if self.unchecked:
             lines.append(f"without checksums, so not checked: {', '.join(self.unchecked)}")
+        if self.permutation_of:
+            same = "it has exactly its rows, in some order" if not self.difference else f"bad: {self.difference}"
+            lines.append(f"{self.path} as a permutation of {self.permutation_of}: {same}")
         speed = f", {format_bytes(self.nbytes / self.seconds)}/s" if self.seconds else ""
-        found = "all as they were written" if self.ok else f"{len(self.bad):,} bad"
+        found = "all as they were written" if not self.bad else f"{len(self.bad):,} bad"
         chunks = f"{self.n_chunks:,} chunks ({format_bytes(self.nbytes)} stored)"
         lines.append(f"verified {self.path}: {chunks}, {found}; {self.seconds:.1f} s{speed}")
         return "\n".join(lines)

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -23,6 +24,7 @@ from oocload.stores.zarr import is_zarr_directory
 from oocload.units import counted, whole_number
 from oocload.verify.arrays import CheckedArray, find_arrays
 from oocload.verify.chunks import BUFFER_NBYTES, Buffer, ToCheck, check_chunks
+from oocload.verify.permutation import difference
 from oocload.verify.report import BadChunk, VerifyReport
 
 _JOB_NBYTES = 2 * BUFFER_NBYTES
@@ -36,6 +38,7 @@ def verify(
     fields: Sequence[str] | None = None,
     threads: int | None = None,
     progress: bool | None = None,
+    permutation_of: Any = None,
 ) -> VerifyReport:
     """Check the stored bytes of a store against the checksums that were kept in it when it was written.
 
@@ -52,6 +55,11 @@ def verify(
         How many read; None for one per core. Each holds 4 MiB.
     progress
         Whether to show a progress bar; None shows one on a terminal.
+    permutation_of
+        A source, as `oocload.convert` takes it, of which the store is to hold exactly the rows, in any order: all
+        fields of a row together, bit by bit. Both are then read and decoded too, once, in some 4 MiB for each thread
+        and piece, and digests of their rows are added up and compared: see `oocload.verify.digest` for how sure that
+        is. ``fields`` chooses those of both.
 
     Returns
     -------
@@ -65,7 +73,8 @@ def verify(
     UnknownFieldError
         If there is no such field.
     InvalidArgumentError
-        If an argument breaks its rule, or nothing that was asked for has checksums.
+        If an argument breaks its rule, nothing that was asked for has checksums, or ``permutation_of`` has other
+        fields, shapes or dtypes than the store.
 
     Examples
     --------
@@ -93,7 +102,7 @@ def verify(
                 arrays += found.arrays
                 bad += found.bad
                 unchecked += found.unchecked
-        if not arrays and not bad:
+        if not arrays and not bad and permutation_of is None:
             raise InvalidArgumentError(
                 f"store must have checksums, and {', '.join(paths)} has none: it was not written by oocload, or by one "
                 f"that did not keep them yet; run oocload convert {paths[0]} to a new store, which will have them"
@@ -102,6 +111,12 @@ def verify(
         if bad:
             for store in stores:
                 store.check_unchanged()
+    said = "" if permutation_of is None else _shown(permutation_of)
+    differs = ""
+    if said and len(stores) == len(paths):
+        differs = difference(path, permutation_of, fields, n_threads, progress, Path(paths[0]).name)
+    elif said:
+        differs = "it cannot be opened, so its rows were not compared"
     return VerifyReport(
         path=paths[0] if len(paths) == 1 else f"{paths[0]} and {counted(len(paths) - 1, 'other')}",
         n_chunks=sum(_n_checked(array) for array in arrays),
@@ -109,7 +124,14 @@ def verify(
         seconds=time.perf_counter() - began,
         bad=tuple(bad),
         unchecked=tuple(unchecked),
+        permutation_of=said,
+        difference=differs,
     )
+
+
+def _shown(source: Any) -> str:
+    """Return what a source is called."""
+    return ", ".join(expand(source)) if isinstance(source, str | os.PathLike) else f"a {type(source).__name__}"
 
 
 def _open(path: str, bad: list[BadChunk]) -> Store | None:

@@ -13,7 +13,7 @@ from oocload.convert.sources.ahead import Pieces, ReadAhead, Readers, ReadRows
 from oocload.convert.sources.cut import band_rows, pieces_of
 from oocload.convert.sources.identity import Identity
 from oocload.convert.spec import FieldSpec
-from oocload.layout import Meaning, Segment
+from oocload.layout import NO_MEANING, Meaning, Segment
 
 
 class RowSource(Protocol):
@@ -134,7 +134,7 @@ class FieldSource(ABC):
 
     label: str
     n_rows: int
-    meaning: Meaning = Meaning()
+    meaning: Meaning = NO_MEANING
     owned: bool = True
     can_jump: bool = True
     identity_is_proof: ClassVar[bool] = True

@@ -14,7 +14,7 @@ from oocload.convert.fields import Spec
 from oocload.convert.ragged import RaggedRows, RaggedSpec
 from oocload.convert.sources.arrow_values import RowError, first_none, items, numbers, one_array, ragged_bytes
 from oocload.convert.sources.fresh import fresh_rows
-from oocload.convert.sources.labels import LabelCodes, LabelWords
+from oocload.convert.sources.label_column import LabelCodes, LabelWords
 from oocload.convert.sources.text import Text
 from oocload.convert.sources.tokens import TokenIds, TokenWords, ids_spec
 from oocload.convert.spec import FieldSpec

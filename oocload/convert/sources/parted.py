@@ -30,7 +30,7 @@ from oocload.convert.sources.cast import Cast
 from oocload.convert.sources.dask import is_dask
 from oocload.convert.sources.identity import Identity
 from oocload.convert.sources.objects import file_of, reads_a_folder
-from oocload.convert.sources.resolve import fields_of, is_paths, named_values
+from oocload.convert.sources.resolve import fields_of, is_paths, named_values, records_of
 from oocload.convert.sources.side_by_side import SideBySide
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError
 from oocload.stores.base import Store
@@ -113,6 +113,11 @@ def describe(
         If its rows can be read here alone: an iterable, or an object that cannot be sent.
 
     """
+    if (records := records_of(source)) is not None:
+        raise InvalidArgumentError(
+            f"source must be stores, arrays or dask arrays where scheduler= is given, got {records.label}, whose "
+            "records one process reads; convert it without scheduler="
+        )
     sent = source
     if not _is_opened_there(source) and not is_paths(source):
         named = named_values(source)
@@ -186,6 +191,7 @@ class _Window(FieldSource):
         self._source, self._start = source, start
         self.label = source.label
         self.n_rows = max(0, min(stop, source.n_rows) - start)
+        self.meaning = source.meaning
         self.owned, self.can_jump = source.owned, source.can_jump
 
     @property

@@ -45,6 +45,8 @@ class RecordSource(ABC, Generic[P]):
         What it is called in errors.
     on_error
         What becomes of a record that cannot be read: "raise", or "skip", where `skips` says that it may.
+    by_caller
+        Whether all is read by the thread that asks for rows, nothing ahead: for what belongs to the user.
     owned, can_jump, identity_is_proof
         As of a `RowSource`.
 
@@ -53,6 +55,7 @@ class RecordSource(ABC, Generic[P]):
     label: str
     on_error: OnError = "raise"
     skips: ClassVar[bool] = False
+    by_caller: ClassVar[bool] = False
     owned: bool = True
     can_jump: bool = False
     identity_is_proof: bool = True
@@ -159,6 +162,7 @@ class RecordSource(ABC, Generic[P]):
     def held_nbytes(self, piece_nbytes: int, n_ahead: int = 0, n_threads: int | None = None) -> int:
         """Return the bytes that reading takes: pieces, each with what reading it takes."""
         del n_threads
+        n_ahead = 0 if self.by_caller else n_ahead
         return (n_ahead + 1) * max(piece_nbytes, self.least_piece_nbytes)
 
     def identity(self) -> Identity | None:
@@ -180,7 +184,7 @@ class RecordSource(ABC, Generic[P]):
         jumps = self.can_jump and self.on_error == "raise"  # which record a row is, is else known only by counting
         at = start if jumps else 0
         pieces = self.pieces(max(piece_nbytes, self.least_piece_nbytes), start if jumps else 0, stop if jumps else None)
-        with ReadAhead(n_ahead, n_threads) as ahead:
+        with ReadAhead(0 if self.by_caller else n_ahead, n_threads) as ahead:
             ahead.callback(getattr(pieces, "close", lambda: None))
             for records in _in_order(self, pieces, ahead):
                 skipped.extend(records.skipped)

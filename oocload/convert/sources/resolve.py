@@ -52,7 +52,7 @@ def resolve(source: Any, fields: Sequence[str] | None, on_error: OnError | None 
         If it is none of these, is not there, or is damaged.
 
     """
-    records = _records_of(source)
+    records = records_of(source)
     if records is not None:
         records = records if on_error is None else records.with_on_error(on_error)
         return records if fields is None else records.choosing(fields)
@@ -70,8 +70,8 @@ def resolve(source: Any, fields: Sequence[str] | None, on_error: OnError | None 
     )
 
 
-def _records_of(source: Any) -> RecordSource[Any] | None:
-    """Return a source of records: one that is given, or what a path or an object of another library is."""
+def records_of(source: Any) -> RecordSource[Any] | None:
+    """Return a source of records: one that is given, or what a path or an object of another library is; else None."""
     if isinstance(source, RecordSource):
         return source
     if isinstance(source, str | os.PathLike) or is_paths(source):

@@ -12,7 +12,7 @@ from oocload.convert.sources.base import ArraySource, FieldSource
 from oocload.convert.sources.cut import shares
 from oocload.convert.sources.identity import Identity
 from oocload.errors import InvalidArgumentError
-from oocload.layout import Meaning
+from oocload.layout import NO_MEANING, Meaning
 from oocload.units import format_bytes
 
 
@@ -55,7 +55,7 @@ class SideBySide:
     @property
     def meanings(self) -> Mapping[str, Meaning]:
         """Field → what its values stand for."""
-        return {name: s.meaning for name, s in self.fields.items() if s.meaning != Meaning()}
+        return {name: s.meaning for name, s in self.fields.items() if s.meaning != NO_MEANING}
 
     @property
     def owned(self) -> bool:

@@ -27,6 +27,7 @@ class StoreField(ArraySource):
         self.shape = field.shape
         self.dtype: np.dtype[Any] = field.dtype
         self.readers: Readers = "one" if field.read_path == "h5py" else "many"  # h5py reads under a lock of its own
+        self.meaning = field.meaning
         self._store = store
         self._field = field
 

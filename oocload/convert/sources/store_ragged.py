@@ -41,6 +41,7 @@ class StoreRagged(FieldSource):
             self._spec = RaggedSpec(ragged.values.row_shape, field.dtype)
         else:
             self._spec = CsrSpec(field.dtype, ragged.n_columns)
+        self.meaning = field.meaning
         self._n_items = ragged.values.n_rows
         self._store, self._field = store, field
         parts = store.parts(field.name)

@@ -1,4 +1,4 @@
-"""HDF5 fields whose items are arrays of variable length (vlen): as ragged rows, read by h5py."""
+"""Fields whose items have a variable length, in HDF5 (vlen) and Zarr: as ragged rows, read by h5py or zarr."""
 
 from __future__ import annotations
 
@@ -14,19 +14,27 @@ from oocload.convert.sources.ahead import ReadAhead
 from oocload.convert.sources.base import FieldSource
 from oocload.convert.sources.identity import Identity, array_identity, store_facts
 from oocload.convert.sources.ragged import OFFSET_NBYTES
-from oocload.layout import FieldLayout
+from oocload.layout import NO_MEANING, FieldLayout, Meaning
 from oocload.stores.base import Store
 
 _ROWS_READ = 256  # at a time: how long they are shows only then
 
 
 def vlen_item_dtype(field: FieldLayout) -> np.dtype[Any] | None:
-    """Return the dtype of what rows of variable length are made of; None for text and everything else."""
-    base = h5py.check_vlen_dtype(field.dtype) if len(field.shape) == 1 and field.dtype.hasobject else None
-    if base is None or base in (str, bytes) or np.dtype(base).hasobject:
+    """Return the dtype of what rows of variable length are made of, of text and bytes uint8; None for all else."""
+    if len(field.shape) != 1 or not field.dtype.hasobject:
+        return None
+    if _is_text(field) or any(codec.name == "vlen-bytes" for codec in field.codecs):
+        return np.dtype(np.uint8)
+    base = h5py.check_vlen_dtype(field.dtype)
+    if base is None or np.dtype(base).hasobject:
         return None
     found: np.dtype[Any] = np.dtype(base).newbyteorder("=")
     return found
+
+
+def _is_text(field: FieldLayout) -> bool:
+    return h5py.check_string_dtype(field.dtype) is not None or any(c.name == "vlen-utf8" for c in field.codecs)
 
 
 class VlenSource(FieldSource):
@@ -35,6 +43,7 @@ class VlenSource(FieldSource):
     def __init__(self, store: Store, field: FieldLayout, item_dtype: np.dtype[Any]) -> None:
         self.label = f"{store.address}, field {field.name!r}"
         self.n_rows = field.n_rows
+        self.meaning = Meaning(content="text") if _is_text(field) else NO_MEANING
         self._spec = RaggedSpec((), item_dtype)
         self._store = store
         self._field = field
@@ -65,7 +74,12 @@ class VlenSource(FieldSource):
 
     def read(self, start: int, stop: int) -> list[NDArray[Any]]:
         """Return rows."""
-        return [np.asarray(row, self._spec.dtype) for row in self._store.read_rows(self._field.name, start, stop)]
+        return [self._as_array(row) for row in self._store.read_rows(self._field.name, start, stop)]
+
+    def _as_array(self, row: Any) -> NDArray[Any]:
+        if isinstance(row, str):
+            row = row.encode("utf-8", "surrogateescape")
+        return np.frombuffer(row, np.uint8) if isinstance(row, bytes) else np.asarray(row, self._spec.dtype)
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import imagecodecs
 import numpy as np
 import scipy.sparse
 import zarr
 
 import oocload
 from oocload.convert.ragged import RaggedRows
+from oocload.sources import RowsSource, TFRecordSource
+from tests.convert.sources import tfrecords
 
 N_ROWS = 101
 X = np.random.default_rng(0).integers(0, 200, (N_ROWS, 5, 3)).astype("int32")
@@ -111,6 +114,14 @@ def vlen(folder: Path) -> tuple[Any, Expected]:
     return folder / "v.h5", {"t": ROWS, "y": [*Y]}
 
 
+def text(folder: Path) -> tuple[Any, Expected]:
+    words = [f"{'Ö' * (i % 3)} {i}" if i % 7 else "" for i in range(N_ROWS)]
+    with h5py.File(folder / "w.h5", "w") as file:
+        file.create_dataset("t", data=words, chunks=(8,), compression="gzip")
+        file["y"] = Y
+    return folder / "w.h5", {"t": [np.frombuffer(word.encode(), "u1") for word in words], "y": [*Y]}
+
+
 def csr(folder: Path) -> tuple[Any, Expected]:
     with h5py.File(folder / "a.h5ad", "w") as file:
         group = file.create_group("X")
@@ -154,13 +165,66 @@ def batches(folder: Path) -> tuple[Any, Expected]:
     return Batches(), rows
 
 
+def utf8(words: list[str]) -> list[np.ndarray]:
+    return [np.frombuffer(word.encode(), np.uint8) for word in words]
+
+
+def npy_folder(folder: Path) -> tuple[Any, Expected]:
+    ids = [f"id-{i}" for i in range(N_ROWS)]
+    (folder / "npys").mkdir()
+    for i, name in enumerate(ids):
+        np.save(folder / f"npys/{name}.npy", X[i])
+    source = oocload.sources.NpyFolderSource(
+        folder / "npys", labels=dict(zip(ids, Y.tolist(), strict=True)), partition={"a": ids[50:], "b": ids[:20]}
+    )
+    split = np.repeat(np.array([1, -1, 0], "int8"), [20, 30, N_ROWS - 50])
+    return source, {"x": [*X], "y": [*Y], "id": utf8(ids), "split": [*split]}
+
+
+def npy_folder_ragged(folder: Path) -> tuple[Any, Expected]:
+    (folder / "rows").mkdir()
+    for i, row in enumerate(ROWS):
+        np.save(folder / f"rows/{i}.npy", row)
+    ids = [str(i) for i in range(N_ROWS)]
+    return oocload.sources.NpyFolderSource(folder / "rows", ragged=True), {"x": ROWS, "id": utf8(ids)}
+
+
+def images(folder: Path) -> tuple[Any, Expected]:
+    pixels = X.astype("u1")
+    for i, rows in enumerate(pixels):
+        path = folder / "images" / f"{i % 3}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(imagecodecs.png_encode(rows))
+    order = [i for y in range(3) for i in range(y, N_ROWS, 3)]
+    ids = utf8([f"{i % 3}/{i}.png" for i in order])
+    rows = {"x": [*pixels[order]], "y": [np.int64(i % 3) for i in order], "id": ids}
+    return oocload.sources.ImageFolderSource(folder / "images"), rows
+
+
+def rows_one_by_one(folder: Path) -> tuple[Any, Expected]:
+    rows = [{"x": x, "y": int(y), "t": t} for x, y, t in zip(X, Y, ROWS, strict=True)]
+    return RowsSource(rows, ragged=["t"]), {"x": [*X], "y": [*Y], "t": ROWS}
+
+
 def expected(part: slice = slice(None)) -> Expected:
     return {"x": [*X[part]], "big": [*X[part]], "y": [*Y[part]], "t": ROWS[part]}
 
 
+def tfrecord_files(folder: Path) -> tuple[Any, Expected]:
+    records = [{"x": x.tobytes(), "y": y, "t": t} for x, y, t in zip(X, Y, ROWS, strict=True)]
+    paths = [
+        tfrecords.write(folder / f"{i}.tfrecord", records[i * 40 : i * 40 + 40], c)
+        for i, c in enumerate(("", "GZIP", ""))
+    ]
+    features = {"x": ((5, 3), "int32"), "y": "int64", "t": (None, "int32")}
+    return TFRecordSource(paths, features=features), {"x": [*X], "y": [*Y], "t": ROWS}
+
+
 Kind = Callable[[Path], tuple[Any, Expected]]
-FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, csr]
-KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches]
+FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, text, csr]
+RECORDS: list[Kind] = [npy_folder, npy_folder_ragged, tfrecord_files, images]
+FILES += RECORDS
+KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches, rows_one_by_one]
 
 
 def rows_of(batch: Mapping[str, Any]) -> Expected:
