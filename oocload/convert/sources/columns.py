@@ -72,10 +72,10 @@ class ColumnField(ABC):
 
         """
 
-    def takes(self, table: Any) -> int:
-        """Return the bytes that `rows` takes for a table, about."""
-        spec = self.spec
-        return len(table) * spec.row_nbytes if isinstance(spec, FieldSpec) else 0
+    def takes(self, n_rows: int, nbytes: int) -> int:
+        """Return the bytes that `rows` takes for some rows, about; ``nbytes`` are those of its columns."""
+        del nbytes
+        return n_rows * self.spec.row_nbytes if isinstance(self.spec, FieldSpec) else 0
 
     def words(self) -> Words | None:
         """Return what gathers the vocabulary, where one is to be found first."""
@@ -206,15 +206,13 @@ class TokenField(ColumnField):
         with _column(self.columns[0]):
             return TokenIds(self.text, self.vocabulary or ()).rows(table.column(self.columns[0]))
 
-    def takes(self, table: Any) -> int:
+    def takes(self, n_rows: int, nbytes: int) -> int:
         """Return the bytes for tokens and their numbers."""
-        return super().takes(table) + (_LISTS_TAKE if callable(self.text.tokens) else _TOKENS_TAKE) * int(
-            table.column(self.columns[0]).nbytes
-        )
+        return super().takes(n_rows, nbytes) + nbytes * (_LISTS_TAKE if callable(self.text.tokens) else _TOKENS_TAKE)
 
     def words(self) -> Words | None:
-        """Count the tokens, where they were not given."""
-        return TokenWords(self.text) if self.vocabulary is None else None
+        """Count the tokens, where they are neither given nor hashed."""
+        return TokenWords(self.text) if self.vocabulary is None and self.text.tokens != "hashing" else None
 
     def with_vocabulary(self, vocabulary: Sequence[str]) -> Self:
         """Return this field with the tokens that were found."""
@@ -243,8 +241,8 @@ class ItemsField(ColumnField):
         with _column(self.columns[0]):
             self._refuse_none(array)
             offsets = None
-            for size in self.shape:
-                if size is None:
+            while hasattr(array, "flatten"):  # as lists have it
+                if hasattr(array, "offsets"):
                     places = items(array.offsets)
                     offsets = places.astype(np.int64) - int(places[0])
                 array = array.flatten()
@@ -255,9 +253,10 @@ class ItemsField(ColumnField):
             return found.reshape(len(table), *sizes)
         return RaggedRows(found.reshape(-1, *sizes) if sizes else found, offsets)
 
-    def takes(self, table: Any) -> int:
+    def takes(self, n_rows: int, nbytes: int) -> int:
         """Return the bytes where the values are cast, or hold bits."""
-        return int(table.column(self.columns[0]).nbytes)
+        del n_rows
+        return nbytes
 
     def _refuse_none(self, array: Any) -> None:
         if array.null_count:
@@ -283,6 +282,11 @@ class _column:  # noqa: N801
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
         if isinstance(exc, RowError):
             exc.reason = f"column {self._name!r} {exc.reason}"
+
+
+def columns_of(fields: Sequence[ColumnField]) -> list[str]:
+    """Return the columns that fields are made of."""
+    return list(dict.fromkeys(column for field in fields for column in field.columns))
 
 
 def complete(fields: Sequence[ColumnField], tables: Callable[[list[str]], Iterator[Any]]) -> tuple[ColumnField, ...]:

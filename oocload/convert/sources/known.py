@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 import oocload.stores as stores
+from oocload.convert.sources.arrow import ArrowSource
 from oocload.convert.sources.base import FieldGroup
 from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.image_folder import ImageFolderSource
@@ -54,11 +55,12 @@ class ObjectKind(Protocol):
 PATH_KINDS: tuple[type[PathKind], ...] = (
     NpyFolderSource,
     CsvSource,
+    ArrowSource,
     TFRecordSource,
     WebDatasetSource,
     ImageFolderSource,
 )
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource, TfDatasetSource)
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (ArrowSource, TorchSource, TfDatasetSource)
 """Both in the order in which they are asked."""
 
 
