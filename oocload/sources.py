@@ -7,8 +7,10 @@ from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.rows import RowsSource
 from oocload.convert.sources.skipped import Skipped
 from oocload.convert.sources.text import Text
+from oocload.convert.sources.tf_data import TfDatasetSource
 from oocload.convert.sources.tfrecord import TFRecordSource
 from oocload.convert.sources.torch import TorchSource
+from oocload.convert.sources.webdataset import WebDatasetSource
 
 __all__ = [
     "CsvSource",
@@ -18,6 +20,8 @@ __all__ = [
     "Skipped",
     "TFRecordSource",
     "Text",
+    "TfDatasetSource",
     "TorchSource",
+    "WebDatasetSource",
     "from_path",
 ]

@@ -13,8 +13,10 @@ from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.image_folder import ImageFolderSource
 from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.records import RecordSource
+from oocload.convert.sources.tf_data import TfDatasetSource
 from oocload.convert.sources.tfrecord import TFRecordSource
 from oocload.convert.sources.torch import TorchSource
+from oocload.convert.sources.webdataset import WebDatasetSource
 from oocload.errors import InvalidArgumentError, StoreNotFoundError
 
 
@@ -49,8 +51,14 @@ class ObjectKind(Protocol):
         ...
 
 
-PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource, CsvSource, TFRecordSource, ImageFolderSource)
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource,)
+PATH_KINDS: tuple[type[PathKind], ...] = (
+    NpyFolderSource,
+    CsvSource,
+    TFRecordSource,
+    WebDatasetSource,
+    ImageFolderSource,
+)
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource, TfDatasetSource)
 """Both in the order in which they are asked."""
 
 
