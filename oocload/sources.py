@@ -1,5 +1,6 @@
 """Sources of a conversion that take options of their own; each is given to `oocload.convert` in place of a path."""
 
+from oocload.convert.sources.anndata import AnnDataSource
 from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.image_folder import ImageFolderSource
 from oocload.convert.sources.known import from_path
@@ -13,6 +14,7 @@ from oocload.convert.sources.torch import TorchSource
 from oocload.convert.sources.webdataset import WebDatasetSource
 
 __all__ = [
+    "AnnDataSource",
     "CsvSource",
     "ImageFolderSource",
     "NpyFolderSource",

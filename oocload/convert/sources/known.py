@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 import oocload.stores as stores
+from oocload.convert.sources.anndata import AnnDataSource
 from oocload.convert.sources.base import FieldGroup
 from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.image_folder import ImageFolderSource
@@ -56,9 +57,10 @@ PATH_KINDS: tuple[type[PathKind], ...] = (
     CsvSource,
     TFRecordSource,
     WebDatasetSource,
+    AnnDataSource,
     ImageFolderSource,
 )
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource, TfDatasetSource)
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource, TfDatasetSource, AnnDataSource)
 """Both in the order in which they are asked."""
 
 
