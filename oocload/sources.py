@@ -12,6 +12,7 @@ from oocload.convert.sources.tf_data import TfDatasetSource
 from oocload.convert.sources.tfrecord import TFRecordSource
 from oocload.convert.sources.torch import TorchSource
 from oocload.convert.sources.webdataset import WebDatasetSource
+from oocload.convert.sources.xarray import XarraySource
 
 __all__ = [
     "AnnDataSource",
@@ -25,5 +26,6 @@ __all__ = [
     "TfDatasetSource",
     "TorchSource",
     "WebDatasetSource",
+    "XarraySource",
     "from_path",
 ]

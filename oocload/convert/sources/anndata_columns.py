@@ -66,7 +66,7 @@ class Nullable(ArraySource):
 
 
 class Recoded(ArraySource):
-    """Codes of several files, each with categories of its own: as codes of all of them, in the order of their coming."""
+    """Codes of several files, each with categories of its own, as codes of all, in the order in which they come."""
 
     def __init__(self, store: Store, name: str, vocabularies: Sequence[tuple[str, ...]]) -> None:
         self._codes = StoreField(store, store.field(name))

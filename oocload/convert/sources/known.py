@@ -18,6 +18,7 @@ from oocload.convert.sources.tf_data import TfDatasetSource
 from oocload.convert.sources.tfrecord import TFRecordSource
 from oocload.convert.sources.torch import TorchSource
 from oocload.convert.sources.webdataset import WebDatasetSource
+from oocload.convert.sources.xarray import XarraySource
 from oocload.errors import InvalidArgumentError, StoreNotFoundError
 
 
@@ -60,7 +61,7 @@ PATH_KINDS: tuple[type[PathKind], ...] = (
     AnnDataSource,
     ImageFolderSource,
 )
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource, TfDatasetSource, AnnDataSource)
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource, TfDatasetSource, AnnDataSource, XarraySource)
 """Both in the order in which they are asked."""
 
 
