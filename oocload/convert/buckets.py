@@ -21,13 +21,16 @@ N_SLOTS = 2**16
 KEY_BITS = 64
 
 _MOST_RUN_NBYTES = 256 * 2**20  # a multiple of it is no faster: benchmarks/source_shuffle.py
+_LEAST_RUN_SHARE = 8  # of the ceiling, a run has one in so many at least
 _PIECE_NBYTES = 8 * 2**20
 _BUCKET_NBYTES = 4 * 2**20
 _SEGMENT_NBYTES = 64 * 2**10  # wanted of each run that a bucket has rows of
 _LEAST_SEGMENT_NBYTES = 16 * 2**10
+_LEAST_BUCKETS = 4  # that are cut again, so that each has fewer slots
 _TABLE_SHARE = 4  # of what a bucket may take, one in so many is left to the table of segments
 SLAB_NBYTES = 2**20  # of rows put in order at a time, by each thread
 SLAB_ITEMS = 2**16
+ROW_SHARE = 4  # of the ceiling, the largest row may take one in so many
 ROW_WORK_NBYTES = 48  # of a row, while rows are ordered: key, slot, two orders and the sort's own copy
 RAGGED_WORK_NBYTES = 40  # of a ragged row: length, first item, both in order
 
@@ -71,8 +74,14 @@ def pieces_for(memory: int, least_piece_nbytes: int) -> int:
 
 
 def run_nbytes_for(memory: int, held_nbytes: int, n_threads: int) -> int:
-    """Return the bytes of a run, beside what reading holds; less than 1 where there is no room."""
-    return min(_MOST_RUN_NBYTES, memory - held_nbytes - 2 * n_threads * SLAB_NBYTES)
+    """Return the bytes of a run, beside what reading holds; 0 where too little is left."""
+    left = memory - held_nbytes - 2 * n_threads * SLAB_NBYTES
+    return min(_MOST_RUN_NBYTES, left) if left >= memory // _LEAST_RUN_SHARE else 0
+
+
+def memory_for(held_nbytes: int, n_threads: int) -> int:
+    """Return the ceiling that leaves enough for a run, beside what reading holds."""
+    return (held_nbytes + 2 * n_threads * SLAB_NBYTES) * _LEAST_RUN_SHARE // (_LEAST_RUN_SHARE - 1) + 1
 
 
 def bucket_nbytes_for(nbytes: int, n_runs: int, most_nbytes: int, entry_nbytes: int) -> int:
@@ -90,7 +99,8 @@ def bucket_nbytes_for(nbytes: int, n_runs: int, most_nbytes: int, entry_nbytes: 
     """
     wanted = min(most_nbytes, max(_BUCKET_NBYTES, n_runs * _SEGMENT_NBYTES))
     table = -(-nbytes * n_runs * entry_nbytes * _TABLE_SHARE // most_nbytes)
-    return max(wanted, n_runs * _LEAST_SEGMENT_NBYTES, table)
+    larger = max(n_runs * _LEAST_SEGMENT_NBYTES, table)
+    return max(wanted, min(larger, nbytes // _LEAST_BUCKETS))
 
 
 def edges_of(slot_nbytes: NDArray[np.int64], bucket_nbytes: int) -> NDArray[np.int64]:

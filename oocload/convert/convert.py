@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -168,5 +169,7 @@ def convert(
     seed = settle_seed(seed, scratch, resume)
     shows = progress if progress is None else progress is True
     with ShuffledSource(rows, seed, scratch, options.memory, resume, shows, records) as shuffled:
+        began = time.perf_counter()
         report = write(shuffled, path, options=options, progress=progress)
-        return replace(report, tried=tried, skipped=shuffled.skipped, seed=seed)
+        seconds = time.perf_counter() - began  # the first pass may have been made before anything was written
+        return replace(report, tried=tried, skipped=shuffled.skipped, seed=seed, seconds=seconds)

@@ -7,6 +7,7 @@ one has its columns beside the items. The keys of the rows are a lane of their o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,10 +66,9 @@ def ragged_fields(lanes: Sequence[Lane]) -> list[str]:
 
 def elements(array: NDArray[Any]) -> Elements:
     """Return rows as bytes; a view where they are contiguous."""
-    n_rows = len(array)
     if not array.nbytes:
-        return np.empty((n_rows, 0 if n_rows else array.itemsize), np.uint8)
-    return np.ascontiguousarray(array).reshape(n_rows, -1).view(np.uint8)
+        return np.empty((len(array), array.itemsize * prod(array.shape[1:])), np.uint8)
+    return np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
 
 
 def split(rows: Mapping[str, Rows]) -> list[Elements]:

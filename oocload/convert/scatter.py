@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from oocload.convert.buckets import (
     RAGGED_WORK_NBYTES,
+    ROW_SHARE,
     ROW_WORK_NBYTES,
     SLAB_ITEMS,
     SLAB_NBYTES,
@@ -59,6 +60,7 @@ class Scatter:
         """Take rows, lane by lane, and write what memory has no more room for; they are copied."""
         lanes = [elements(keys), *given]
         row_nbytes = self._row_nbytes(lanes)
+        self._check(int(row_nbytes.max()))
         firsts = [_firsts(lane, lanes, number, self._runs.lanes) for number, lane in enumerate(self._runs.lanes)]
         at, n_rows = 0, len(keys)
         while at < n_rows:
@@ -66,7 +68,7 @@ class Scatter:
             if not n and self._nbytes:
                 self.flush()
                 continue
-            n = n or self._one_row(int(row_nbytes[at]))
+            n = n or 1  # that is larger than a run
             for gathered, lane, first in zip(self._lanes, lanes, firsts, strict=True):
                 start, stop = (at, at + n) if first is None else (int(first[at]), int(first[at + n]))
                 gathered.add(lane[start:stop])
@@ -152,14 +154,13 @@ class Scatter:
                 found += lengths_of(lanes[number]) * sum(items)
         return found
 
-    def _one_row(self, nbytes: int) -> int:
-        """Return that a row that is larger than a run is one of its own, if it may be."""
+    def _check(self, nbytes: int) -> None:
+        """Raise where a row is larger than may be."""
         if nbytes > self._most_row_nbytes:
             raise MemoryCeilingError(
-                f"memory must be at least {format_bytes(4 * nbytes)} to shuffle rows of up to {format_bytes(nbytes)}, "
-                f"got {format_bytes(4 * self._most_row_nbytes)}; raise it"
+                f"memory must be at least {format_bytes(ROW_SHARE * nbytes)} to shuffle rows of up to "
+                f"{format_bytes(nbytes)}, got {format_bytes(ROW_SHARE * self._most_row_nbytes)}; raise it"
             )
-        return 1
 
 
 class _Gathered:

@@ -262,7 +262,7 @@ class Session:
 
     def _let_go(self) -> bool:
         """Close all, and let go of the folder, whatever happens; return whether anything is kept."""
-        kept = self._journal is not None and bool(self._journal.n_commits)
+        kept = (self._journal is not None and bool(self._journal.n_commits)) or self._place.scratch.exists()
         try:
             self._close()
         finally:

@@ -351,9 +351,9 @@ class Writer:
         kept = self._session is not None and self._session.suspend()
         self._closed = self._closed or self._session is not None
         if kept and self._session is not None:
-            exc.add_note(
-                f"{self._session.n_rows_kept:,} rows are kept beside {self.path}: pass resume=True (--resume) to go on"
-            )
+            n_rows = self._session.n_rows_kept
+            what = f"{n_rows:,} rows" if n_rows else "rows read for the shuffle"
+            exc.add_note(f"{what} are kept beside {self.path}: pass resume=True (--resume) to go on")
 
     def _choose(self, fields: Mapping[str, Spec], rows: Mapping[str, Rows]) -> Encoding:
         """Return the codec that suits the first rows best."""

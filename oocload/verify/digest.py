@@ -11,8 +11,8 @@ Two different blocks agree in one sum with a chance of at most 2**-33, which the
 sign bit alone, and in all three with 2**-99; for most differences it is 2**-192. The random numbers are drawn from the
 operating system each time, so no content can be made to collide. The sum over rows is AdHash (Clarke, Devadas, van
 Dijk, Gassend and Suh, "Incremental multiset hash functions and their application to memory integrity checking",
-ASIACRYPT 2003). The mixing is that of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which is no cryptographic hash: this is a
-proof against mistakes and damage, not against who can see the random numbers.
+ASIACRYPT 2003). The mixing is that of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which is no cryptographic hash:
+this is a proof against mistakes and damage, not against who can see the random numbers.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _short_words(
     n = len(some) // _WORD_NBYTES + 1
     moved = np.zeros((_WORD_NBYTES, n * _WORD_NBYTES), np.uint8)  # the bytes from the first one on, the second, ...
     for by in range(_WORD_NBYTES):
-        moved[by, : len(some) - by] = some[by:]
+        moved[by, : max(0, len(some) - by)] = some[by:]
     at = place * _WORD_NBYTES
     at += np.repeat(np.cumsum(nbytes) - nbytes, n_words)
     words: NDArray[np.uint32] = moved.view(np.uint32).reshape(-1).take((at & 3) * n + (at >> 2))

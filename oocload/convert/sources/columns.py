@@ -21,7 +21,7 @@ from oocload.convert.spec import FieldSpec
 from oocload.layout import Meaning
 
 _BYTES = RaggedSpec((), np.dtype(np.uint8))
-_TOKENS_TAKE = 8  # bytes for each byte of text: lowercase, words, where they begin, and their numbers
+_TOKENS_TAKE, _LISTS_TAKE = 16, 40  # bytes for each byte of text: lowercase, words, where they begin, their numbers
 
 
 class Words(Protocol):
@@ -208,7 +208,9 @@ class TokenField(ColumnField):
 
     def takes(self, table: Any) -> int:
         """Return the bytes for tokens and their numbers."""
-        return super().takes(table) + _TOKENS_TAKE * int(table.column(self.columns[0]).nbytes)
+        return super().takes(table) + (_LISTS_TAKE if callable(self.text.tokens) else _TOKENS_TAKE) * int(
+            table.column(self.columns[0]).nbytes
+        )
 
     def words(self) -> Words | None:
         """Count the tokens, where they were not given."""

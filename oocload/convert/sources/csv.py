@@ -15,7 +15,7 @@ from oocload.chunks.scratch import Scratch
 from oocload.convert.fields import Spec
 from oocload.convert.sources.columns import ColumnField, complete
 from oocload.convert.sources.csv_blocks import TABS, Block, Dialect, stem_suffix
-from oocload.convert.sources.csv_facts import SAMPLE_NBYTES, CsvFacts, columns_of
+from oocload.convert.sources.csv_facts import PASS_NBYTES, CsvFacts, columns_of
 from oocload.convert.sources.identity import Identity, file_facts
 from oocload.convert.sources.records import OnError, Records, RecordSource, check_on_error
 from oocload.convert.sources.table_choice import Features, Labels, TableChoice
@@ -183,7 +183,7 @@ class CsvSource(RecordSource[Block]):
         """The same with their vocabularies, which may take a pass over the files."""
 
         def tables(columns: list[str]) -> Iterator[Any]:
-            for block in self._facts.blocks(SAMPLE_NBYTES):
+            for block in self._facts.blocks(PASS_NBYTES):
                 yield self._facts.parser.rows(block, columns, lambda table: table, self.on_error == "skip")[0]
                 block.release()
 

@@ -26,7 +26,8 @@ from oocload.convert.sources.csv_parse import Parser
 from oocload.convert.sources.csv_records import record_ends
 from oocload.convert.sources.table_choice import ColumnKind, TableChoice
 
-SAMPLE_NBYTES = 2**20  # pyarrow tells types from as much
+PASS_NBYTES = 2**18  # of the blocks in which vocabularies are found
+_SAMPLE_NBYTES = 2**20  # pyarrow tells types from as much
 _MOST_SAMPLE_NBYTES = 2**28
 _LEAST_BLOCK_NBYTES = 2**16
 _MOST_BLOCK_NBYTES = 2**30  # so that pyarrow's 32-bit offsets do
@@ -110,7 +111,7 @@ class CsvFacts:
     @cached_property
     def _beginning(self) -> Block:
         """The beginning of the first file, with its header."""
-        nbytes = SAMPLE_NBYTES
+        nbytes = _SAMPLE_NBYTES
         while True:
             try:
                 rooms = Rooms(nbytes)

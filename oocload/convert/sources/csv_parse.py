@@ -48,6 +48,7 @@ class Parser:
                 invalid_row_handler=(lambda row: "skip") if lenient else None,
             ),
             convert_options=self._convert_options(columns),
+            memory_pool=arrow.system_memory_pool(),  # others keep 20 MiB more
         )
 
     def rows(

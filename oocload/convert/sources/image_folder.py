@@ -22,7 +22,6 @@ from oocload.convert.sources.labels import encode_labels, encode_splits, read_cs
 from oocload.convert.sources.records import OnError, check_on_error
 from oocload.convert.sources.sample_files import Read, SampleFiles
 from oocload.convert.sources.samples import Samples
-from oocload.convert.sources.skipped import Skipped
 from oocload.convert.spec import FieldSpec
 from oocload.errors import InvalidArgumentError, StoreFormatError
 from oocload.layout import Meaning
@@ -66,7 +65,7 @@ class ImageFolderSource(SampleFiles):
         Whether images are turned upright, as Exif says that the camera was held.
     draft
         Whether JPEG images of at least four times ``size`` are decoded at a half, quarter or eighth of their size, at
-        least twice ``size``: several times faster, with values that differ by about one on average.
+        least twice ``size``: several times faster, with values that differ by one or two on average.
     encoded
         Whether ``x`` has the files as they are, as ragged bytes; `oocload.DecodeImages` decodes them while loading. The
         rest of each file but its beginning is not looked at.
@@ -174,8 +173,8 @@ class ImageFolderSource(SampleFiles):
 
     @property
     def spare(self) -> int | NDArray[np.int64]:
-        """Bytes that decoding takes, with the file; of many shapes, what the beginning of each file tells."""
-        return 0 if self._encoded else self._decoding_nbytes
+        """Bytes of a file, and what decoding takes; of many shapes, what the beginning of each file tells."""
+        return self.sizes if self._encoded else self._decoding_nbytes
 
     @property
     def least_piece_reason(self) -> str:  # type: ignore[override]
@@ -199,8 +198,7 @@ class ImageFolderSource(SampleFiles):
     def read_files(self, start: int, stop: int, scratch: Scratch) -> Read:
         """Read and decode files."""
         del scratch
-        paths = self.paths[start:stop]
-        return self._read_encoded(paths) if self._encoded else self._read_decoded(paths)
+        return self._read_encoded(start, stop) if self._encoded else self._read_decoded(start, stop)
 
     @cached_property
     def _first(self) -> tuple[str, Pixels]:
@@ -230,40 +228,37 @@ class ImageFolderSource(SampleFiles):
             found[number] += form.needed_nbytes(_head_beginning(path))
         return found
 
-    def _read_decoded(self, paths: Sequence[str]) -> Read:
+    def _read_decoded(self, start: int, stop: int) -> Read:
         shape, form = self._shape, self._settled
-        rows = fresh_rows((len(paths), *shape), np.dtype(np.uint8))
-        kept, skipped, at = np.ones(len(paths), np.bool_), list[Skipped](), 0
-        for number, path in enumerate(paths):
-            try:
-                image = form.decode(_read_bytes(path), path)
-                if image.shape != shape:
-                    raise StoreFormatError(
-                        f"{path} must have the shape of {self._first[0]}, {shape}, and has {image.shape}; "
-                        "give all images one with size=(height, width)"
-                    )
-                rows[at] = image
-                at += 1
-            except StoreFormatError as exc:
-                skipped.append(self.skip(path, exc))
-                kept[number] = False
-        return Read(rows[:at], kept, skipped)
+        rows = fresh_rows((stop - start, *shape), np.dtype(np.uint8))
 
-    def _read_encoded(self, paths: Sequence[str]) -> Read:
-        kept, skipped, files = np.ones(len(paths), np.bool_), list[Skipped](), list[bytes]()
-        for number, path in enumerate(paths):
-            try:
-                data = _read_bytes(path)
-                head_of(data, path)
-                files.append(data)
-            except StoreFormatError as exc:
-                skipped.append(self.skip(path, exc))
-                kept[number] = False
-        offsets = np.concatenate([[0], np.cumsum([len(data) for data in files])]).astype(np.int64)
-        values = fresh_rows((int(offsets[-1]),), np.dtype(np.uint8))
-        for at, data in zip(offsets, files, strict=False):
-            values[at : at + len(data)] = np.frombuffer(data, np.uint8)
-        return Read(RaggedRows(values, offsets), kept, skipped)
+        def read(path: str, at: int) -> None:
+            image = form.decode(_read_bytes(path), path)
+            if image.shape != shape:
+                raise StoreFormatError(
+                    f"{path} must have the shape of {self._first[0]}, {shape}, and has {image.shape}; "
+                    "give all images one with size=(height, width)"
+                )
+            rows[at] = image
+
+        kept, skipped = self.each(start, stop, read)
+        return Read(rows[: len(rows) - len(skipped)], kept, skipped)
+
+    def _read_encoded(self, start: int, stop: int) -> Read:
+        room = fresh_rows((int(self.sizes[start:stop].sum()),), np.dtype(np.uint8))
+        ends = [0]
+
+        def read(path: str, at: int) -> None:
+            data = _read_bytes(path)
+            head_of(data, path)
+            end = ends[at] + len(data)
+            if end > len(room):
+                raise StoreFormatError(f"{path} has changed since its size was looked at; convert again later")
+            room[ends[at] : end] = np.frombuffer(data, np.uint8)
+            ends.append(end)
+
+        kept, skipped = self.each(start, stop, read)
+        return Read(RaggedRows(room[: ends[-1]], np.array(ends, np.int64)), kept, skipped)
 
     def _read_columns(self) -> Folders:
         assert self._columns is not None

@@ -25,12 +25,14 @@ from numpy.typing import NDArray
 from oocload.chunks.scratch import Scratch
 from oocload.convert.buckets import (
     RAGGED_WORK_NBYTES,
+    ROW_SHARE,
     ROW_WORK_NBYTES,
     SLAB_ITEMS,
     KeyRange,
     Room,
     bucket_nbytes_for,
     edges_of,
+    memory_for,
     pieces_for,
     run_nbytes_for,
 )
@@ -52,11 +54,9 @@ from oocload.layout import Meaning
 from oocload.units import format_bytes
 
 VERSION = 1
-_ROW_SHARE = 4  # of the ceiling, the largest row may take one in so many
 _PIECE_SHARE = 2  # of a piece, one in so many is the rows of a bucket: they are read, and then put in order
 _ENTRY_NBYTES = 8
 _DRAWN_BITS = 32
-_RUN_SHARE = 8  # of the ceiling, a run must have one in so many at least
 
 
 class Bucket(NamedTuple):
@@ -107,12 +107,16 @@ class ShuffledSource(RecordSource[Bucket]):
         self._rows, self._seed, self._path, self._records = rows, seed, path, records
         self._memory, self._resume, self._progress = memory, resume, progress
         self._runs: Runs | None = None
+        self._is_empty = False
         self._specs: Mapping[str, Spec] | None = None
         self.identity_is_proof = rows.identity_is_proof
 
     @property
     def record_specs(self) -> Mapping[str, Spec] | None:
-        """Those of the source."""
+        """Those of the source; where only its rows tell, the first pass is made."""
+        if self._rows.specs is None:
+            self._ensure_runs()
+            return self._specs
         return self._rows.specs
 
     @property
@@ -130,7 +134,7 @@ class ShuffledSource(RecordSource[Bucket]):
     @property
     def least_piece_nbytes(self) -> int:
         """A few rows, twice."""
-        fixed = sum(lane.nbytes for lane in lanes_of(self._rows.specs or {}) if not lane.is_items)
+        fixed = sum(lane.nbytes for lane in lanes_of(self.record_specs or {}) if not lane.is_items)
         return 2 * _PIECE_SHARE * fixed
 
     @property
@@ -157,11 +161,10 @@ class ShuffledSource(RecordSource[Bucket]):
         n_threads: int | None = None,
     ) -> Iterator[Mapping[str, Any]]:
         """Yield rows of all fields, a bucket at a time; the first pass is made by the thread that asks first."""
-        if self._runs is None:
-            self._runs = self._scattered()
-        if self._runs is None:
+        runs = self._ensure_runs()
+        if runs is None:
             return  # not a row
-        largest = self._runs.whole["largest"]
+        largest = runs.whole["largest"]
         if _PIECE_SHARE * largest > piece_nbytes:  # a row of several lengths is as large as it is
             piece_nbytes, n_ahead = _PIECE_SHARE * largest, 0
         yield from super().batches(piece_nbytes, start, stop, n_ahead, n_threads)
@@ -197,8 +200,10 @@ class ShuffledSource(RecordSource[Bucket]):
         with suppress(OSError):  # not empty, or never made
             self._path.parent.rmdir()
 
-    def _scattered(self) -> Runs | None:
+    def _ensure_runs(self) -> Runs | None:
         """Return the runs of all rows, with what an earlier process has written of them; None where there is no row."""
+        if self._runs is not None or self._is_empty:
+            return self._runs
         self._path.parent.mkdir(exist_ok=True)
         found: Runs | None = None
         try:
@@ -212,6 +217,7 @@ class ShuffledSource(RecordSource[Bucket]):
             if found is not None:
                 found.close()
             raise
+        self._runs, self._is_empty = found, found is None
         return found
 
     def _said(self, runs: Runs) -> dict[str, Any]:
@@ -244,7 +250,7 @@ class ShuffledSource(RecordSource[Bucket]):
                 if runs is None:
                     runs = self._begin(parse_fields({name: spec_of(name, some) for name, some in batch.items()}))
                 if scatter is None:
-                    most_row_nbytes = self._memory // _ROW_SHARE
+                    most_row_nbytes = self._memory // ROW_SHARE
                     scatter = stack.enter_context(Scatter(runs, room.run_nbytes, n_threads, most_row_nbytes))
                 assert self._specs is not None
                 given = check_rows(batch, self._specs)
@@ -266,9 +272,9 @@ class ShuffledSource(RecordSource[Bucket]):
             n_ahead -= 1
         held = rows.held_nbytes(piece_nbytes, n_ahead, n_threads)
         run_nbytes = run_nbytes_for(memory, held, n_threads)
-        if run_nbytes < memory // _RUN_SHARE:
+        if not run_nbytes:
             raise MemoryCeilingError(
-                f"memory must be at least {format_bytes(2 * (memory - run_nbytes))} to shuffle rows that are read in "
+                f"memory must be at least {format_bytes(memory_for(held, n_threads))} to shuffle rows that are read in "
                 f"pieces of {format_bytes(piece_nbytes)}, got {format_bytes(memory)}; "
                 f"{rows.least_piece_reason or 'raise it'}"
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import imagecodecs
 import numpy as np
 import scipy.sparse
 import zarr
@@ -188,6 +189,18 @@ def npy_folder_ragged(folder: Path) -> tuple[Any, Expected]:
     return oocload.sources.NpyFolderSource(folder / "rows", ragged=True), {"x": ROWS, "id": utf8(ids)}
 
 
+def images(folder: Path) -> tuple[Any, Expected]:
+    pixels = X.astype("u1")
+    for i, rows in enumerate(pixels):
+        path = folder / "images" / f"{i % 3}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(imagecodecs.png_encode(rows))
+    order = [i for y in range(3) for i in range(y, N_ROWS, 3)]
+    ids = utf8([f"{i % 3}/{i}.png" for i in order])
+    rows = {"x": [*pixels[order]], "y": [np.int64(i % 3) for i in order], "id": ids}
+    return oocload.sources.ImageFolderSource(folder / "images"), rows
+
+
 def rows_one_by_one(folder: Path) -> tuple[Any, Expected]:
     rows = [{"x": x, "y": int(y), "t": t} for x, y, t in zip(X, Y, ROWS, strict=True)]
     return RowsSource(rows, ragged=["t"]), {"x": [*X], "y": [*Y], "t": ROWS}
@@ -209,7 +222,7 @@ def tfrecord_files(folder: Path) -> tuple[Any, Expected]:
 
 Kind = Callable[[Path], tuple[Any, Expected]]
 FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, text, csr]
-RECORDS: list[Kind] = [npy_folder, npy_folder_ragged, tfrecord_files]
+RECORDS: list[Kind] = [npy_folder, npy_folder_ragged, tfrecord_files, images]
 FILES += RECORDS
 KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches, rows_one_by_one]
 
