@@ -1,6 +1,7 @@
 """Sources of a conversion that take options of their own; each is given to `oocload.convert` in place of a path."""
 
 from oocload.convert.sources.anndata import AnnDataSource
+from oocload.convert.sources.arrow import ArrowSource
 from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.image_folder import ImageFolderSource
 from oocload.convert.sources.known import from_path
@@ -16,6 +17,7 @@ from oocload.convert.sources.xarray import XarraySource
 
 __all__ = [
     "AnnDataSource",
+    "ArrowSource",
     "CsvSource",
     "ImageFolderSource",
     "NpyFolderSource",

@@ -135,7 +135,7 @@ def first_none(values: Any) -> int:
     return int(np.flatnonzero(items(values.is_null()))[0])
 
 
-NAN_ADVICE = "have it as 'float64' with dtypes=, where missing values are NaN"
+NAN_ADVICE = "pass dtypes={column: 'float64'} to the source, where missing values are NaN"
 
 
 def _cast(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -243,8 +243,8 @@ class ItemsField(ColumnField):
         with _column(self.columns[0]):
             self._refuse_none(array)
             offsets = None
-            for size in self.shape:
-                if size is None:
+            while hasattr(array, "flatten"):  # as lists have it
+                if hasattr(array, "offsets"):
                     places = items(array.offsets)
                     offsets = places.astype(np.int64) - int(places[0])
                 array = array.flatten()
@@ -283,6 +283,11 @@ class _column:  # noqa: N801
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
         if isinstance(exc, RowError):
             exc.reason = f"column {self._name!r} {exc.reason}"
+
+
+def columns_of(fields: Sequence[ColumnField]) -> list[str]:
+    """Return the columns that fields are made of."""
+    return list(dict.fromkeys(column for field in fields for column in field.columns))
 
 
 def complete(fields: Sequence[ColumnField], tables: Callable[[list[str]], Iterator[Any]]) -> tuple[ColumnField, ...]:

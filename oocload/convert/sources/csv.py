@@ -13,9 +13,9 @@ from numpy.typing import DTypeLike
 import oocload.stores as stores
 from oocload.chunks.scratch import Scratch
 from oocload.convert.fields import Spec
-from oocload.convert.sources.columns import ColumnField, complete
+from oocload.convert.sources.columns import ColumnField, columns_of, complete
 from oocload.convert.sources.csv_blocks import TABS, Block, Dialect, stem_suffix
-from oocload.convert.sources.csv_facts import PASS_NBYTES, CsvFacts, columns_of
+from oocload.convert.sources.csv_facts import PASS_NBYTES, CsvFacts
 from oocload.convert.sources.identity import Identity, file_facts
 from oocload.convert.sources.records import OnError, Records, RecordSource, check_on_error
 from oocload.convert.sources.table_choice import Features, Labels, TableChoice

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from oocload.convert.sources.arrow_values import pyarrow
-from oocload.convert.sources.columns import ColumnField
+from oocload.convert.sources.columns import ColumnField, columns_of
 from oocload.convert.sources.csv_blocks import (
     Block,
     Dialect,
@@ -150,11 +150,6 @@ class CsvFacts:
     def _sample_table(self, columns: Sequence[str], types: Mapping[str, Any]) -> Any:
         """Return the rows of the beginning that have the right number of columns."""
         return Parser(self.names, types, self.dialect).table(self._rows.data, columns, lenient=True)
-
-
-def columns_of(fields: Sequence[ColumnField]) -> list[str]:
-    """Return the columns that fields are made of."""
-    return list(dict.fromkeys(column for field in fields for column in field.columns))
 
 
 _NO_BYTES = np.empty(0, np.uint8)

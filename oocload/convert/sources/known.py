@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 import oocload.stores as stores
 from oocload.convert.sources.anndata import AnnDataSource
+from oocload.convert.sources.arrow import ArrowSource
 from oocload.convert.sources.base import FieldGroup
 from oocload.convert.sources.csv import CsvSource
 from oocload.convert.sources.image_folder import ImageFolderSource
@@ -56,12 +57,13 @@ class ObjectKind(Protocol):
 PATH_KINDS: tuple[type[PathKind], ...] = (
     NpyFolderSource,
     CsvSource,
+    ArrowSource,
     TFRecordSource,
     WebDatasetSource,
     AnnDataSource,
     ImageFolderSource,
 )
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource, TfDatasetSource, AnnDataSource, XarraySource)
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (ArrowSource, TorchSource, TfDatasetSource, AnnDataSource, XarraySource)
 """Both in the order in which they are asked."""
 
 
