@@ -3,6 +3,7 @@
 from oocload.convert.sources.anndata import AnnDataSource
 from oocload.convert.sources.arrow import ArrowSource
 from oocload.convert.sources.csv import CsvSource
+from oocload.convert.sources.hugging_face import HuggingFaceSource, HuggingFaceStream
 from oocload.convert.sources.image_folder import ImageFolderSource
 from oocload.convert.sources.known import from_path
 from oocload.convert.sources.npy_folder import NpyFolderSource
@@ -19,6 +20,8 @@ __all__ = [
     "AnnDataSource",
     "ArrowSource",
     "CsvSource",
+    "HuggingFaceSource",
+    "HuggingFaceStream",
     "ImageFolderSource",
     "NpyFolderSource",
     "RowsSource",

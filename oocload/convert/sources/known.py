@@ -12,6 +12,7 @@ from oocload.convert.sources.anndata import AnnDataSource
 from oocload.convert.sources.arrow import ArrowSource
 from oocload.convert.sources.base import FieldGroup
 from oocload.convert.sources.csv import CsvSource
+from oocload.convert.sources.hugging_face import HuggingFaceSource, HuggingFaceStream
 from oocload.convert.sources.image_folder import ImageFolderSource
 from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.records import RecordSource
@@ -63,7 +64,15 @@ PATH_KINDS: tuple[type[PathKind], ...] = (
     AnnDataSource,
     ImageFolderSource,
 )
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = (ArrowSource, TorchSource, TfDatasetSource, AnnDataSource, XarraySource)
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (
+    ArrowSource,
+    HuggingFaceSource,
+    HuggingFaceStream,
+    TorchSource,
+    TfDatasetSource,
+    AnnDataSource,
+    XarraySource,
+)
 """Both in the order in which they are asked."""
 
 
