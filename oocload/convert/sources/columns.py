@@ -72,10 +72,10 @@ class ColumnField(ABC):
 
         """
 
-    def takes(self, table: Any) -> int:
-        """Return the bytes that `rows` takes for a table, about."""
-        spec = self.spec
-        return len(table) * spec.row_nbytes if isinstance(spec, FieldSpec) else 0
+    def takes(self, n_rows: int, nbytes: int) -> int:
+        """Return the bytes that `rows` takes for some rows, about; ``nbytes`` are those of its columns."""
+        del nbytes
+        return n_rows * self.spec.row_nbytes if isinstance(self.spec, FieldSpec) else 0
 
     def words(self) -> Words | None:
         """Return what gathers the vocabulary, where one is to be found first."""
@@ -206,15 +206,13 @@ class TokenField(ColumnField):
         with _column(self.columns[0]):
             return TokenIds(self.text, self.vocabulary or ()).rows(table.column(self.columns[0]))
 
-    def takes(self, table: Any) -> int:
+    def takes(self, n_rows: int, nbytes: int) -> int:
         """Return the bytes for tokens and their numbers."""
-        return super().takes(table) + (_LISTS_TAKE if callable(self.text.tokens) else _TOKENS_TAKE) * int(
-            table.column(self.columns[0]).nbytes
-        )
+        return super().takes(n_rows, nbytes) + nbytes * (_LISTS_TAKE if callable(self.text.tokens) else _TOKENS_TAKE)
 
     def words(self) -> Words | None:
-        """Count the tokens, where they were not given."""
-        return TokenWords(self.text) if self.vocabulary is None else None
+        """Count the tokens, where they are neither given nor hashed."""
+        return TokenWords(self.text) if self.vocabulary is None and self.text.tokens != "hashing" else None
 
     def with_vocabulary(self, vocabulary: Sequence[str]) -> Self:
         """Return this field with the tokens that were found."""
@@ -255,9 +253,10 @@ class ItemsField(ColumnField):
             return found.reshape(len(table), *sizes)
         return RaggedRows(found.reshape(-1, *sizes) if sizes else found, offsets)
 
-    def takes(self, table: Any) -> int:
+    def takes(self, n_rows: int, nbytes: int) -> int:
         """Return the bytes where the values are cast, or hold bits."""
-        return int(table.column(self.columns[0]).nbytes)
+        del n_rows
+        return nbytes
 
     def _refuse_none(self, array: Any) -> None:
         if array.null_count:

@@ -138,7 +138,7 @@ def blocks_of(path: str, dialect: Dialect, rooms: Rooms) -> Iterator[Block]:
             data = room[:filled]
             end = last_end(data, dialect.delimiter, dialect.quote)
             if is_last:
-                _check_closed(path, line, data[end:], dialect)
+                _check_closed(path, line + n_lines(data[:end]), data[end:], dialect)
                 end = filled
             elif not end:
                 raise _too_long(path, line, len(room))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -92,12 +92,13 @@ class CsvFacts:
 
     def takes(self, fields: Sequence[ColumnField]) -> float:
         """Return the bytes that reading takes for each byte of a file, with all that is made of it."""
-        data = self._rows.data
+        data, n_rows = self._rows.data, len(self._ends)
         if not len(data):
             return _READING_TAKES
-        table = self._sample_table(columns_of(fields), self._types)
-        made = table.nbytes + sum(field.takes(table) for field in fields)
-        return float(_READING_TAKES + (made + _VALUE_TAKES * len(self._ends) * len(self.names)) / len(data))
+        nbytes = {name: int(self._sample.column(name).nbytes) for name in columns_of(fields)}
+        made = sum(field.takes(n_rows, sum(nbytes[name] for name in field.columns)) for field in fields)
+        parsed = sum(nbytes.values()) + _VALUE_TAKES * n_rows * len(self.names)
+        return float(_READING_TAKES + (parsed + made) / len(data))
 
     def blocks(self, nbytes: int) -> Iterator[Block]:
         """Yield all records, in blocks; every file must have the columns of the first."""
@@ -134,8 +135,7 @@ class CsvFacts:
     def _types(self) -> dict[str, Any]:
         """Column → Arrow type."""
         arrow = pyarrow()
-        found = self._sample_table((), {name: arrow.string() for name in self._choice.as_text & set(self.names)})
-        types = {name: _type_for(found.column(name)) for name in self.names}
+        types = {name: _type_for(self._sample.column(name)) for name in self.names}
         for name, dtype in self._choice.dtypes.items():
             if name in types:
                 types[name] = _arrow_type(dtype)
@@ -147,9 +147,11 @@ class CsvFacts:
                     types[name] = arrow.float64() if is_float else arrow.int64()
         return types
 
-    def _sample_table(self, columns: Sequence[str], types: Mapping[str, Any]) -> Any:
-        """Return the rows of the beginning that have the right number of columns."""
-        return Parser(self.names, types, self.dialect).table(self._rows.data, columns, lenient=True)
+    @cached_property
+    def _sample(self) -> Any:
+        """The rows of the beginning that have the right number of columns, of the types that they look like."""
+        types = {name: pyarrow().string() for name in self._choice.as_text & set(self.names)}
+        return Parser(self.names, types, self.dialect).table(self._rows.data, (), lenient=True)
 
 
 _NO_BYTES = np.empty(0, np.uint8)

@@ -91,7 +91,7 @@ class TableChoice:
             raise InvalidArgumentError(f"label must be the name of one column, got {label!r}; more go into labels=")
         if text is not None and not (isinstance(text, Mapping) and all(isinstance(t, Text) for t in text.values())):
             raise InvalidArgumentError(f"text must map columns to Text(...), got {text!r}")
-        return cls(
+        found = cls(
             None if columns is None else _names("columns", columns),
             _checked_features(features),
             label,
@@ -99,6 +99,14 @@ class TableChoice:
             dict(text or {}),
             _checked_dtypes(dtypes),
         )
+        matrices = [column for each in found.features.values() for column in each or ()]
+        named = [*matrices, *{label, *found.labels} - {None}, *found.text]
+        for column in named:
+            if named.count(column) > 1:
+                raise InvalidArgumentError(
+                    f"column {column!r} must be named once in features=, label= or labels=, and text=, got it twice"
+                )
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Return what tells this from another, as JSON has it."""
@@ -220,9 +228,6 @@ def _checked_features(features: Features) -> dict[str, tuple[str, ...] | None]:
         return {FEATURES: None}
     if isinstance(features, Mapping):
         found = {name: _names(f"features[{name!r}]", columns) for name, columns in features.items()}
-        each = [column for columns in found.values() for column in columns]
-        if len(set(each)) < len(each):
-            raise InvalidArgumentError("features must name each column once, got one in two fields")
         return dict(found)
     return {FEATURES: _names("features", features)}
 

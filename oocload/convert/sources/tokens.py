@@ -55,8 +55,8 @@ class TokenWords:
         self._counts.update(dict(zip(words, numbers, strict=True)))
 
     def vocabulary(self) -> tuple[str, ...]:
-        """Return the words so far, the most frequent first; empty where tokens are numbers already."""
-        if not self._counts:
+        """Return the words so far, the most frequent first; empty where tokens are numbers already, or hashed."""
+        if not self._counts or self._text.tokens == "hashing":
             return ()
         most = None if self._text.max_tokens is None else self._text.max_tokens - len(SPECIAL)
         known = sorted(((-n, word) for word, n in self._counts.items() if word not in SPECIAL))
