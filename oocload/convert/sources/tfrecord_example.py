@@ -8,6 +8,7 @@ Wire format: https://protobuf.dev/programming-guides/encoding, of tensorflow/cor
 
 Most records of a file differ in their values alone. One of each length is therefore read byte by byte, and the others
 of that length are compared with it, all bytes but values: those that agree have their values in the same places.
+Numbers that have tags of their own must have as many bytes as well, as another number could look like value and tag.
 """
 
 from __future__ import annotations
@@ -79,13 +80,14 @@ def find_runs(data: Bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -
         rest = group
         while len(rest) > _FEW:
             first = int(rest[0])
+            lone: list[Span] = []
             try:
-                found = _walk(view, int(starts[first]), int(ends[first]))
+                found = _walk(view, int(starts[first]), int(ends[first]), lone)
             except ValueError as exc:
                 bad[first] = str(exc)
                 rest = rest[1:]
                 continue
-            same = _of_one_form(data, starts[rest], int(lengths[first]), found, int(starts[first]))
+            same = _of_one_form(data, starts[rest], int(lengths[first]), found, lone)
             _add_form(parts, found, rest[same], starts, int(starts[first]))
             few, rest = np.count_nonzero(same) <= _FEW, rest[~same]
             if few:
@@ -99,8 +101,11 @@ def find_runs(data: Bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -
     return {_name(key): _joined(found) for key, found in parts.items()}
 
 
-def _of_one_form(data: Bytes, starts: NDArray[np.int64], length: int, found: _Found, origin: int) -> NDArray[np.bool_]:
-    """Return which records have the bytes of the first wherever that has no values."""
+def _of_one_form(
+    data: Bytes, starts: NDArray[np.int64], length: int, found: _Found, lone: Sequence[Span]
+) -> NDArray[np.bool_]:
+    """Return which records have the bytes of the first wherever that has no values, and lone numbers as long."""
+    origin = int(starts[0])
     fixed = np.ones(length, bool)
     for _, spans in found.values():
         for start, end in spans:
@@ -108,6 +113,10 @@ def _of_one_form(data: Bytes, starts: NDArray[np.int64], length: int, found: _Fo
     places = np.flatnonzero(fixed)
     bytes_of = data[starts[:, None] + places]
     same: NDArray[np.bool_] = (bytes_of == bytes_of[0]).all(axis=1)
+    if lone:
+        places = np.concatenate([np.arange(start, end) for start, end in lone]) - origin
+        has_more = data[starts[:, None] + places] > 127
+        same &= (has_more == has_more[0]).all(axis=1)
     return same
 
 
@@ -143,7 +152,7 @@ def _add_each(
     places = zip(records.tolist(), starts[records].tolist(), ends[records].tolist(), strict=True)
     for record, start, end in places:
         try:
-            found = _walk(view, start, end)
+            found = _walk(view, start, end, [])
         except ValueError as exc:
             bad[record] = str(exc)
             continue
@@ -169,8 +178,8 @@ def _name(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
 
 
-def _walk(data: memoryview, at: int, end: int) -> _Found:
-    """Return key → feature of one example.
+def _walk(data: memoryview, at: int, end: int, lone: list[Span]) -> _Found:
+    """Return key → feature of one example, and add the places of whole numbers that have tags of their own.
 
     Raises
     ------
@@ -184,31 +193,31 @@ def _walk(data: memoryview, at: int, end: int) -> _Found:
             continue
         for entry_tag, entry, entry_end in _fields(data, low, high):
             if entry_tag == 1 << 3 | _DELIMITED:
-                _walk_entry(data, entry, entry_end, found)
+                _walk_entry(data, entry, entry_end, found, lone)
     return found
 
 
-def _walk_entry(data: memoryview, at: int, end: int, found: _Found) -> None:
+def _walk_entry(data: memoryview, at: int, end: int, found: _Found, lone: list[Span]) -> None:
     key = b""
     feature: Feature | None = None
     for tag, low, high in _fields(data, at, end):
         if tag == 1 << 3 | _DELIMITED:
             key = bytes(data[low:high])
         elif tag == 2 << 3 | _DELIMITED:
-            feature = _walk_feature(data, low, high, feature)
+            feature = _walk_feature(data, low, high, feature, lone)
     if feature is None:
         found.pop(key, None)
     else:
         found[key] = feature
 
 
-def _walk_feature(data: memoryview, at: int, end: int, before: Feature | None) -> Feature | None:
+def _walk_feature(data: memoryview, at: int, end: int, before: Feature | None, lone: list[Span]) -> Feature | None:
     found = before
     for tag, low, high in _fields(data, at, end):
         number = tag >> 3
         if tag & 7 != _DELIMITED or not 1 <= number <= 3:
             continue
-        spans = list(_spans(data, low, high, _KINDS[number]))
+        spans = list(_spans(data, low, high, _KINDS[number], lone))
         if found is not None and found[0] == number:
             found[1].extend(spans)
         else:
@@ -216,7 +225,7 @@ def _walk_feature(data: memoryview, at: int, end: int, before: Feature | None) -
     return found
 
 
-def _spans(data: memoryview, at: int, end: int, kind: Kind) -> list[Span]:
+def _spans(data: memoryview, at: int, end: int, kind: Kind, lone: list[Span]) -> list[Span]:
     spans = []
     for tag, low, high in _fields(data, at, end):
         if tag >> 3 != 1:
@@ -229,6 +238,8 @@ def _spans(data: memoryview, at: int, end: int, kind: Kind) -> list[Span]:
             raise ValueError(f"it is no tf.train.Example: whole numbers at byte {low} have no end")
         if high > low or kind == Kind.BYTES:
             spans.append((low, high))
+            if tag & 7 == _VARINT:
+                lone.append((low, high))
     return spans
 
 

@@ -132,6 +132,13 @@ def test_any_numbers_in_any_form(tmp_path: Path, records: list[tuple[list[int], 
     assert [int(b) for b in got["b"]] == [len(values) for values, _, _ in records]
 
 
+def test_numbers_with_tags_of_their_own_that_look_like_others(tmp_path: Path) -> None:
+    records = [{"a": [20000, 5]}] * 6 + [{"a": [1, 1, 5]}] * 6  # of one length, tags in the same places
+    path = write(tmp_path / "a.tfrecord", records, packed=False)
+    found = gather(TFRecordSource(path, features={"a": (None, "int64")}).batches(10**6))["a"]
+    assert [row.tolist() for row in found] == [record["a"] for record in records]
+
+
 def test_unknown_fields_and_later_entries(tmp_path: Path) -> None:
     """Of protocol buffers: what is not known is passed over, and of two entries with one key the later one counts."""
 
