@@ -22,7 +22,7 @@ def meaning_attributes(meaning: Meaning) -> dict[str, str]:
     """Return the attributes that say what values stand for; none for a field of plain numbers."""
     said: dict[str, str] = {}
     if meaning.vocabulary:
-        said[VOCABULARY] = json.dumps(meaning.vocabulary, ensure_ascii=False)
+        said[VOCABULARY] = _json(meaning.vocabulary)
     if meaning.content:
         said[CONTENT] = meaning.content
     if meaning.shape:
@@ -53,6 +53,16 @@ def problem_of_meaning(first: Meaning, other: Meaning) -> str:
         f"its numbers stand for {_shown(other.vocabulary)}, in the first for {_shown(first.vocabulary)}; convert all "
         "files together, or with one vocabulary"
     )
+
+
+def _json(words: tuple[str, ...]) -> str:
+    """Return JSON, in which words that UTF-8 cannot hold are escaped: names of files may be such."""
+    text = json.dumps(words, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(words)
+    return text
 
 
 def _names_of(dtype: np.dtype[Any]) -> tuple[str, ...]:

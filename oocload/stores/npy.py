@@ -6,6 +6,7 @@ import ast
 import os
 import struct
 from math import prod
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +166,12 @@ def read_npy_header(stream: Any, label: str) -> tuple[tuple[int, ...], bool, np.
     """
     try:
         shape, fortran, dtype = _parse_header(stream)
-        if min(shape, default=0) < 0 or prod(shape) * dtype.itemsize >= 2**63:
+        shape = tuple(map(index, shape))
+        if min(shape, default=0) < 0 or prod(max(1, n) for n in shape) * max(1, dtype.itemsize) >= 2**63:
             raise ValueError(f"its header claims shape {tuple(shape)}")
     except Exception as exc:  # a damaged header is text that Python cannot parse, in as many ways as there are
         raise StoreFormatError(f"{label} must be a .npy array, and is not: {exc}") from exc
-    return tuple(shape), bool(fortran), dtype
+    return shape, bool(fortran), dtype
 
 
 def _parse_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

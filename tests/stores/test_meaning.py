@@ -46,6 +46,16 @@ def test_a_vocabulary_of_any_size(tmp_path: Path) -> None:
         assert store.field("y").meaning.vocabulary == tuple(words)
 
 
+@pytest.mark.parametrize("name", ["t.h5", "t.zarr"])
+def test_a_vocabulary_that_is_no_text(tmp_path: Path, name: str) -> None:
+    """Names of folders may be such."""
+    words = ("\udcff", "ä")
+    with oocload.create(tmp_path / name, {"y": "int32"}, vocabulary={"y": words}) as writer:
+        writer.append(y=np.zeros(1, "int32"))
+    with oocload.open(tmp_path / name) as store:
+        assert store.field("y").meaning.vocabulary == words
+
+
 def test_names_of_an_enumeration(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "e.h5", "w") as file:
         file.create_dataset("y", data=[1, 0], dtype=h5py.enum_dtype({"b": 1, "a": 0}, "i1"))

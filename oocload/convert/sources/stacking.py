@@ -150,7 +150,7 @@ class Stack:
                 f"each row must have the fields {', '.join(specs)}, got {', '.join(map(str, row))} in {where}"
             )
         arrays = {
-            name: self._array(name, spec, _bytes_of(row[name]) if spec == TEXT else row[name], where)
+            name: self._array(name, spec, _text(name, row[name], where) if spec == TEXT else row[name], where)
             for name, spec in specs.items()
             if isinstance(spec, FieldSpec | RaggedSpec)
         }
@@ -209,7 +209,7 @@ class Stack:
 
 def text_rows(values: Sequence[str | bytes]) -> RaggedRows:
     """Return text or bytes as ragged rows of bytes."""
-    return _joined([_bytes_of(value) for value in values])
+    return _joined([np.empty(0, np.uint8), *map(_bytes_of, values)])[1:]
 
 
 def _joined(rows: Sequence[NDArray[Any]]) -> RaggedRows:
@@ -245,7 +245,8 @@ def _as_array(name: str, value: Any, where: str) -> NDArray[Any]:
         raise InvalidArgumentError(
             f"field {name!r} must have rows that are arrays, got lists of several lengths in {where}"
         ) from exc
-    if array.dtype.kind not in "biufcMmV" or array.dtype.hasobject:
+    foreign = array.dtype.kind == "V" and array.dtype.names is None and type(array.dtype) is not np.dtypes.VoidDType
+    if array.dtype.kind not in "biufcMmV" or array.dtype.hasobject or foreign:
         raise InvalidArgumentError(
             f"field {name!r} must have rows of numbers or text, got {type(value).__name__} of {array.dtype} in {where}"
         )
@@ -271,7 +272,20 @@ def array_of(value: Any) -> NDArray[Any]:
         raise InvalidArgumentError(f"tensors must be such as NumPy can hold: {exc}; convert them first") from exc
 
 
+def _text(name: str, value: Any, where: str) -> Any:
+    try:
+        return _bytes_of(value)
+    except InvalidArgumentError as exc:
+        raise InvalidArgumentError(f"field {name!r}, {where}: {exc}") from exc
+
+
 def _bytes_of(value: Any) -> Any:
+    """Return text or bytes as an array of bytes, and anything else as it is."""
     if isinstance(value, str):
-        value = value.encode()
+        try:
+            value = value.encode("utf-8", "surrogateescape")  # of names of files that are none: their bytes
+        except UnicodeEncodeError as exc:
+            raise InvalidArgumentError(
+                f"text must be such as UTF-8 can hold, got {value[exc.start]!r} at character {exc.start}; replace it"
+            ) from exc
     return np.frombuffer(value, np.uint8) if isinstance(value, bytes) else value

@@ -19,6 +19,7 @@ _FILES = {b"0", b"\0", b"7"}
 _FOLDER, _LONG_NAME, _PAX, _PAX_GLOBAL = b"5", b"L", b"x", b"g"
 _OTHERS = {b"1": "a link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_MOST_DIGITS = 19  # of numbers below 2**63
 _MOST_META = 2**20  # bytes of a name, or of what pax says beside it
 
 
@@ -98,7 +99,7 @@ def _members(tar: _Tar) -> Iterator[Member]:
             continue
         name = said.get("path") or _name(header)
         _refuse(tar, name, kind, said)
-        data = tar.data(int(said["size"]) if said.get("size", "").isdecimal() else size)
+        data = tar.data(_pax_number(tar, said["size"].encode("utf-8", "replace")) if "size" in said else size)
         said = {}
         if kind != _FOLDER:
             yield Member(name, data)
@@ -134,15 +135,22 @@ def _name(header: bytes) -> str:
 
 
 def _pax(tar: _Tar, data: bytes) -> dict[str, str]:
-    said, at = {}, 0
-    while at < len(data.rstrip(b"\0")):
-        length, _, _ = data[at:].partition(b" ")
-        if not length.isdigit() or not 0 < int(length) <= len(data) - at:
+    said, at, end = {}, 0, len(data.rstrip(b"\0"))
+    while at < end:
+        digits, _, _ = data[at : at + _MOST_DIGITS + 1].partition(b" ")
+        length = _pax_number(tar, digits)
+        if not 0 < length <= len(data) - at:
             raise tar.damaged("its extended header is damaged")
-        key, _, value = data[at + len(length) + 1 : at + int(length) - 1].partition(b"=")
+        key, _, value = data[at + len(digits) + 1 : at + length - 1].partition(b"=")
         said[_text(key)] = _text(value)
-        at += int(length)
+        at += length
     return said
+
+
+def _pax_number(tar: _Tar, digits: bytes) -> int:
+    if not digits.isdigit() or len(digits) > _MOST_DIGITS:
+        raise tar.damaged("its extended header is damaged: a number is none")
+    return int(digits)
 
 
 def _text(data: bytes) -> str:

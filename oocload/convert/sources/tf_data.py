@@ -65,6 +65,7 @@ class TfDatasetSource(RecordSource[_Batch]):
         if (n_elements := int(dataset.cardinality())) == _tf().data.INFINITE_CARDINALITY:
             raise InvalidArgumentError("dataset must end, got one that repeats for ever; call .take(n)")
         leaves = dict(_leaves(dataset.element_spec))
+        _check_tensors(leaves)
         self._batched = _are_batches(leaves) if batched is None else batched
         self.label = type(dataset).__name__
         self._dataset = dataset
@@ -157,6 +158,20 @@ def _leaves(element: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, "" if isinstance(value, Mapping) else place)
 
 
+def _check_tensors(leaves: Mapping[str, Any]) -> None:
+    tf = _tf()
+    for name, leaf in leaves.items():
+        if not isinstance(leaf, tf.TensorSpec | tf.RaggedTensorSpec):
+            raise InvalidArgumentError(
+                f"field {name!r} must be a dense or ragged tensor, got {type(leaf).__name__}; map it to one, for "
+                "example with tf.sparse.to_dense, or leave it out"
+            )
+        if leaf.dtype != tf.string and np.dtype(leaf.dtype.as_numpy_dtype).kind not in "biufc":
+            raise InvalidArgumentError(
+                f"field {name!r} must have a dtype that NumPy has, got {leaf.dtype.name}; map it with tf.cast"
+            )
+
+
 def _are_batches(leaves: Mapping[str, Any]) -> bool:
     shapes = [leaf.shape for leaf in leaves.values()]
     if any(shape.rank == 0 for shape in shapes):
@@ -175,17 +190,11 @@ def _are_batches(leaves: Mapping[str, Any]) -> bool:
 
 def _spec_of(name: str, leaf: Any, batched: bool) -> Spec:
     """Return the spec of rows of a tensor."""
-    tf = _tf()
-    if not isinstance(leaf, tf.TensorSpec | tf.RaggedTensorSpec):
-        raise InvalidArgumentError(
-            f"field {name!r} must be a dense or ragged tensor, got {type(leaf).__name__}; "
-            "map it with tf.sparse.to_dense"
-        )
     rank = leaf.shape.rank
     if rank is None or (batched and not rank):
         raise InvalidArgumentError(f"field {name!r} must have axes of known number, got {leaf.shape}; set its shape")
     shape = tuple(leaf.shape)[1:] if batched else tuple(leaf.shape)
-    if leaf.dtype == tf.string:
+    if leaf.dtype == _tf().string:
         if shape:
             raise InvalidArgumentError(f"field {name!r} must have one text a row, got rows of shape {shape}; join them")
         return TEXT

@@ -63,6 +63,11 @@ class TorchSource(RowsSource):
         self.label = type(dataset).__name__
         self.can_jump = self._is_map
         self.owned = not self._is_loader
+        if self._is_map and not hasattr(dataset, "__len__"):
+            raise InvalidArgumentError(
+                f"dataset must have a length, got {self.label}, which has no __len__; give it one, or make it an "
+                "IterableDataset"
+            )
         self._dataset = dataset
         self._slices = isinstance(dataset, data.TensorDataset) and fields is None and not ragged
         self._text: dict[str, Meaning] = {}
@@ -133,13 +138,18 @@ class TorchSource(RowsSource):
         return {name: self._column(name, values) for name, values in rows.items()}
 
     def _column(self, name: str, values: Any) -> Any:
-        if isinstance(values, list | tuple) and values and isinstance(values[0], str | bytes):
+        if isinstance(values, list | tuple) and values and all(isinstance(value, str | bytes) for value in values):
             if isinstance(values[0], str):
                 self._text[name] = Meaning(content="text")
             return text_rows(values)
-        if isinstance(values, list | tuple):
-            return [array_of(value) for value in values]
-        return array_of(values)
+        is_list = isinstance(values, list | tuple)
+        arrays = [array_of(value) for value in (values if is_list else [values])]
+        if any(array.dtype.kind in "OSU" for array in arrays) or not (is_list or arrays[0].ndim):
+            raise InvalidArgumentError(
+                f"field {name!r} must have batches that are tensors, or lists of tensors or text, got "
+                f"{type(values).__name__}; change the collate_fn, or pass the dataset"
+            )
+        return arrays if is_list else arrays[0]
 
 
 def _pair(given: Any) -> Any:

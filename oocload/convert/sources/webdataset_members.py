@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oocload.errors import StoreFormatError
+from oocload.stores.npy import read_npy_header
 
 _NUMBERS = {"cls", "cls2", "class", "count", "index", "inx"}
 _TEXTS = {"txt", "text", "transcript"}
@@ -59,7 +61,7 @@ def decoded(field: str, ending: str, data: bytes, where: str) -> dict[str, Any]:
             return {field: _array(data)}
         if kind == "json":
             return _fields_of(field, json.loads(data))
-    except ValueError as exc:  # of int, UTF-8, NumPy and JSON alike
+    except (ValueError, RecursionError) as exc:  # of int, UTF-8, NumPy and JSON alike; of JSON in ever more brackets
         wanted = "a whole number" if kind in _NUMBERS else f"a {kind} file"
         raise StoreFormatError(f"{where}: the file that ends in .{ending} must be {wanted}: {exc}") from exc
     return {field: data}
@@ -70,10 +72,14 @@ def _kind(ending: str) -> str:
 
 
 def _array(data: bytes) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except EOFError as exc:
-        raise ValueError(str(exc)) from exc
+    file = io.BytesIO(data)
+    shape, fortran, dtype = read_npy_header(file, "it")
+    if dtype.hasobject:
+        raise ValueError("it holds pickled Python objects, which are never unpickled")
+    missing = file.tell() + prod(shape) * dtype.itemsize - len(data)
+    if missing > 0:
+        raise ValueError(f"it is truncated: {missing} bytes are missing")
+    array: NDArray[Any] = np.ndarray(shape, dtype, data, file.tell(), order="F" if fortran else "C")
     return array
 
 

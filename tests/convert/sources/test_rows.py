@@ -98,6 +98,7 @@ def test_ragged_rows() -> None:
         ([1, 300], {"fields": {"x": "uint8"}}, "dtype uint8, got int64, 300, in row 1"),
         ([1, "a"], {}, "numbers or text, got str of <U1 in row 1"),
         ([object()], {}, "numbers or text, got object of object in row 0"),
+        (["a", "b\ud800"], {}, r"field 'x', row 1: text must be such as UTF-8 can hold, got '\\ud800' at character 1"),
         ([[[1], [1, 2]]], {}, "lists of several lengths in row 0"),
         ([(1, 2, 3, 4)], {}, "got tuple of 4 as row 0"),
         ([1, {}], {}, "got dict of 0 as row 1"),

@@ -106,6 +106,9 @@ def test_bytes_that_are_no_text() -> None:
         ),
         (lambda: uneven((None, None)), r"differ in their first axis only, got shape \(None, None\)"),
         (lambda: uneven(None), "axes of known number, got <unknown>"),
+        (lambda: tf.data.Dataset.range(3).window(2), "dense or ragged tensor, got DatasetSpec; map it to one"),
+        (lambda: tf.data.Dataset.from_tensors((1, None)), "field 'y' must be a dense or ragged tensor"),
+        (lambda: tf.data.Dataset.range(3, output_type=tf.bfloat16), "that NumPy has, got bfloat16; map it with"),
     ],
 )
 def test_errors(make: Any, message: str) -> None:

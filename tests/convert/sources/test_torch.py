@@ -133,6 +133,11 @@ def test_errors(tmp_path: Path) -> None:
     assert len(gather(TorchSource(Uneven(), ragged=["x"]).batches(10))["x"]) == 9
     with pytest.raises(InvalidArgumentError, match="fields and ragged must be left out of a DataLoader"):
         TorchSource(DataLoader(Uneven()), ragged=["x"])
+    with pytest.raises(InvalidArgumentError, match="must have a length, got Dataset, which has no __len__"):
+        TorchSource(Dataset())
+    for made in (None, {"x": ["a", 3]}, {"x": {"y": 1}}):
+        with pytest.raises(InvalidArgumentError, match="field 'x' must .*(tensors, or lists|numbers or text)"):
+            gather(TorchSource(DataLoader(Uneven(), collate_fn=lambda rows, made=made: made)).batches(100))
     with pytest.raises(InvalidArgumentError, match="dataset must be a torch.utils.data Dataset, .* got list"):
         TorchSource([1, 2])
     with pytest.raises(InvalidArgumentError, match="such as NumPy can hold: .*BFloat16"):

@@ -29,6 +29,12 @@ def npy(array: Any) -> bytes:
     return file.getvalue()
 
 
+def head(shape: str, descr: str = "<f8") -> bytes:
+    """Return a .npy file of which somebody has made up the header."""
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(24)
+
+
 def sample(i: int) -> dict[str, bytes]:
     return {
         "jpg" if i % 3 else "png": PNG + bytes(i),
@@ -127,7 +133,10 @@ BAD: list[tuple[dict[str, bytes], str]] = [
     ({"npy": npy(np.zeros(3))[:-1], "cls": b"3"}, r"ends in \.npy must be a npy file"),
     ({"npy": b"", "cls": b"3"}, r"ends in \.npy must be a npy file"),
     ({"npy": pickle.dumps([1]), "cls": b"3"}, r"ends in \.npy must be a npy file"),
-    ({"npy": npy(np.array([{}])), "cls": b"3"}, r"must be a npy file: Object arrays cannot be loaded"),
+    ({"npy": npy(np.array([{}])), "cls": b"3"}, r"must be a npy file: it holds pickled Python objects"),
+    ({"npy": head("(1" + 14 * "0" + ",)"), "cls": b"3"}, "npy file: it is truncated: 79999"),
+    ({"npy": head("(1" + 22 * "0" + ",)", "|V0"), "cls": b"3"}, "npy file: it must be a .npy array"),
+    ({"npy": head("((("), "cls": b"3"}, "npy file: it must be a .npy array"),
     ({"npy": npy(np.zeros((3, 1))), "cls": b"3"}, r"'x' must have rows of one shape, \(3,\), got \(3, 1\)"),
 ]
 
@@ -203,6 +212,28 @@ def test_a_damaged_header(tmp_path: Path) -> None:
     ):
         rows(path)
     assert rows(path, on_error="skip") == 20
+
+
+def test_too_many_brackets(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tar", {"a": {"json": b"1"}, "b": {"json": b"[" * 100_000}})
+    with pytest.raises(StoreFormatError, match=r"ends in \.json must be a json file: maximum recursion"):
+        rows(path)
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as tar:
+        add(tar, "a\udcff.cls", b"1")
+    (name,) = gather(WebDatasetSource(tmp_path / "a.tar").batches(10**6))["id"]
+    assert name.tobytes() == b"a\xff"
+
+
+@pytest.mark.parametrize("said", [b"9" * 5000 + b" size=1\n", b"5020 size=" + b"1" * 5000 + b"\n" + bytes(9)])
+def test_numbers_beyond_all_bounds(tmp_path: Path, said: bytes) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        add(tar, "pax", said, tarfile.XHDTYPE)
+        add(tar, "a.cls", b"1")
+    with pytest.raises(StoreFormatError, match="its extended header is damaged"):
+        rows(tmp_path / "a.tar")
 
 
 def test_arguments(tmp_path: Path) -> None:
