@@ -135,7 +135,7 @@ def _column(name: str, column: Any) -> FieldSource:
     array = column.to_numpy()
     if array.dtype.kind in "biufc":
         return in_memory(name, array)
-    if all(isinstance(value, str) or value is None or value != value for value in array):
+    if all(isinstance(value, str) for value in array[~column.isna().to_numpy()]):
         return _text_source(name, array)
     raise InvalidArgumentError(
         f"field {name!r} must hold numbers, categories or text, got {kind}; choose other fields with fields="

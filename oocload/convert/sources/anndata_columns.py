@@ -13,6 +13,7 @@ from oocload.convert.sources.ahead import ReadAhead, ReadRows
 from oocload.convert.sources.base import ArraySource
 from oocload.convert.sources.identity import Identity
 from oocload.convert.sources.store import StoreField
+from oocload.errors import StoreFormatError
 from oocload.layout import Meaning
 from oocload.stores.base import Store
 
@@ -68,36 +69,36 @@ class Nullable(ArraySource):
 class Recoded(ArraySource):
     """Codes of several files, each with categories of its own, as codes of all, in the order in which they come."""
 
-    def __init__(self, store: Store, name: str, vocabularies: Sequence[tuple[str, ...]]) -> None:
-        self._codes = StoreField(store, store.field(name))
+    def __init__(self, codes: Sequence[StoreField], vocabularies: Sequence[tuple[str, ...]]) -> None:
+        self._codes = codes
         every = tuple(dict.fromkeys(word for vocabulary in vocabularies for word in vocabulary))
         places = {word: code for code, word in enumerate(every)}
-        self._stops = [part.stop for part in store.parts(name)]
+        self._stops = np.cumsum([each.n_rows for each in codes]).tolist()
         self._maps = [np.array([*(places[word] for word in v), -1], np.int32) for v in vocabularies]  # of -1 the last
         self._identity = list(map(list, vocabularies))
-        self.label = self._codes.label
-        self.shape = self._codes.shape
+        self.label = codes[0].label
+        self.shape = (self._stops[-1],)
         self.dtype = np.dtype(np.int32)
-        self.readers = self._codes.readers
+        self.readers = "one" if any(each.readers == "one" for each in codes) else "many"
         self.meaning = Meaning(vocabulary=every)
 
     @property
     def least_nbytes(self) -> int:
         """The smallest piece, and what it becomes."""
-        return self._codes.least_nbytes * (1 + 4 // self._codes.dtype.itemsize)
+        return max(each.least_nbytes * (1 + 4 // each.dtype.itemsize) for each in self._codes)
 
     @property
     def scratch_nbytes(self) -> int:
         """What reading takes."""
-        return self._codes.scratch_nbytes
+        return max(each.scratch_nbytes for each in self._codes)
 
     def held_nbytes(self) -> int:
-        """Return the bytes of the index of chunks."""
-        return self._codes.held_nbytes()
+        """Return the bytes of the indexes of chunks."""
+        return sum(each.held_nbytes() for each in self._codes)
 
     def identity(self) -> Identity:
-        """Return that of the codes, and the categories."""
-        return {"codes": self._codes.identity(), "categories": self._identity}
+        """Return those of the codes, and the categories."""
+        return {"codes": [each.identity() for each in self._codes], "categories": self._identity}
 
     def reader(self, start: int, stop: int, ahead: ReadAhead) -> ReadRows:
         """Return what reads rows."""
@@ -105,14 +106,21 @@ class Recoded(ArraySource):
 
     def close(self) -> None:
         """Close the files."""
-        self._codes.close()
+        for each in self._codes:
+            each.close()
 
     def _read(self, start: int, stop: int, scratch: Scratch) -> NDArray[Any]:
-        codes = self._codes.read(start, stop, scratch)
-        rows = np.empty(len(codes), self.dtype)
+        rows = np.empty(stop - start, self.dtype)
         first = 0
-        for last, recode in zip(self._stops, self._maps, strict=True):
-            part = slice(max(first, start) - start, max(0, min(last, stop) - start))
-            rows[part] = recode[codes[part]]
+        for each, last, recode in zip(self._codes, self._stops, self._maps, strict=True):
+            low, high = max(first, start), min(last, stop)
+            if low < high:
+                codes = each.read(low - first, high - first, scratch)
+                if codes.max() >= len(recode) - 1 or codes.min() < -1:
+                    raise StoreFormatError(
+                        f"{each.label} must have codes below {len(recode) - 1}, one for each category, or -1, got "
+                        f"{codes.min()} to {codes.max()}; write the file again"
+                    )
+                rows[low - start : high - start] = recode[codes]
             first = last
         return rows

@@ -18,6 +18,7 @@ import oocload.stores as stores
 from oocload.convert.sources.anndata_columns import Nullable, Recoded
 from oocload.convert.sources.base import FieldSource
 from oocload.convert.sources.one_field import of_field
+from oocload.convert.sources.store import StoreField
 from oocload.errors import StoreFormatError
 from oocload.layout import Meaning
 from oocload.stores.base import Store
@@ -69,17 +70,23 @@ def _source(store: Store, entries: Sequence[_Entry], paths: Sequence[str]) -> Fi
         return Nullable(store, first.array)
     vocabularies = [entry.vocabulary for entry in entries if entry.vocabulary is not None]
     if len(set(vocabularies)) > 1:
-        return Recoded(store, first.array, vocabularies)
+        return Recoded([_codes(path, first.array) for path in paths], vocabularies)
     source = of_field(store, first.array)
     if first.vocabulary is not None:
         source.meaning = Meaning(vocabulary=first.vocabulary)
     return source
 
 
+def _codes(path: str, name: str) -> StoreField:
+    """Return codes of one file, whose dtype goes by the number of its categories."""
+    store = stores.open(path)
+    return StoreField(store, store.field(name))
+
+
 def _entries(path: str) -> dict[str, _Entry]:
     """Return field → where it lies, of one file."""
     with _root(path) as root:
-        if "obs" not in root:
+        if not _is_group(root.get("obs")):
             raise StoreFormatError(f"{path} must be an AnnData file, and has no group 'obs'")
         found = {"X": _Entry("X")} if "X" in root else {}
         for group in ("layers", "obsm"):
@@ -118,16 +125,18 @@ def _frame(path: str, node: Any, name: str) -> dict[str, _Entry]:
     for column in columns:
         if column not in node:
             raise StoreFormatError(f"{path}: {name} must have the column {column!r}, which is missing")
-        found[f"{name}/{column}"] = _column(node, column, f"{name}/{column}")
+        found[f"{name}/{column}"] = _column(path, node, column, f"{name}/{column}")
     if name == "obs" and index in node:
         found["id"] = _Entry(f"{name}/{index}")
     return found
 
 
-def _column(frame: Any, column: str, name: str) -> _Entry:
+def _column(path: str, frame: Any, column: str, name: str) -> _Entry:
     node = frame[column]
     kind = _text(node.attrs.get(_TYPE))
     if kind == "categorical":
+        if "codes" not in node or "categories" not in node:
+            raise StoreFormatError(f"{path}: {name} must have codes and categories, and some are missing")
         return _Entry(f"{name}/codes", _vocabulary(node["categories"]))
     if _OLD_CATEGORIES in frame and column in frame[_OLD_CATEGORIES]:
         return _Entry(name, _vocabulary(frame[_OLD_CATEGORIES][column]))
@@ -137,7 +146,13 @@ def _column(frame: Any, column: str, name: str) -> _Entry:
 
 
 def _vocabulary(categories: Any) -> tuple[str, ...]:
+    if _is_group(categories):  # of text of which some may be missing
+        categories = categories["values"]
     return tuple(_text(value) for value in categories[...].tolist())
+
+
+def _is_group(node: Any) -> bool:
+    return hasattr(node, "keys")
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,13 @@ from oocload.convert.fields import parse_fields
 from oocload.convert.ragged import CsrSpec
 from oocload.convert.sources.anndata import AnnDataSource
 from oocload.convert.sources.resolve import resolve
-from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError, UnknownFieldError
+from oocload.errors import (
+    ConversionError,
+    InvalidArgumentError,
+    StoreFormatError,
+    StoreNotFoundError,
+    UnknownFieldError,
+)
 from oocload.layout import Meaning
 from tests.convert.sources.kinds import gather
 
@@ -166,6 +172,19 @@ def test_several_files(tmp_path: Path) -> None:
     same = resolve([paths[0], paths[2]], None)
     assert same.meanings["obs/kind"] == Meaning(vocabulary=vocabularies[0])
     np.testing.assert_array_equal(gather(same.batches(1000))["X"], np.vstack([X.toarray()] * 2))
+    with h5py.File(paths[0], "a") as file:  # codes of a file with very many categories
+        codes = file["obs/kind"][:].astype("int16")
+        attributes = dict(file["obs/kind"].attrs)
+        del file["obs/kind"]
+        file["obs/kind"] = codes
+        file["obs/kind"].attrs.update(attributes)
+    assert [int(code) for code in gather(resolve(paths, None).batches(300))["obs/kind"]] == [
+        every.index(word) if word else -1 for word in wanted
+    ]
+    with h5py.File(paths[1], "a") as file:
+        file["obs/kind"][3] = 3
+    with pytest.raises(StoreFormatError, match="must have codes below 3, one for each category, or -1, got . to 3"):
+        gather(resolve(paths, None).batches(300))
 
 
 def test_a_part_of_a_file(tmp_path: Path) -> None:
@@ -196,7 +215,12 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(StoreFormatError, match="obs must have the column 'kind', which is missing"):
         resolve(path, None)
     with h5py.File(path, "a") as file:
+        file["obs"].create_group("kind").attrs["encoding-type"] = "categorical"
+    with pytest.raises(StoreFormatError, match="obs/kind must have codes and categories, and some are missing"):
+        resolve(path, None)
+    with h5py.File(path, "a") as file:
         del file["obs"]
+        file["obs"] = 3
     with pytest.raises(StoreFormatError, match="must be an AnnData file, and has no group 'obs'"):
         resolve(path, None)
 
@@ -209,6 +233,17 @@ def test_objects_that_are_refused(tmp_path: Path, adata: Any) -> None:
     adata.X = adata.X.tocsc()
     with pytest.raises(InvalidArgumentError, match=r"field 'X' must be .* CSR format, got csc; call .tocsr\(\)"):
         resolve(adata, None)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+def test_text_of_which_some_is_missing(tmp_path: Path) -> None:
+    import anndata
+    import pandas
+
+    cells = anndata.AnnData(obs=pandas.DataFrame({"s": pandas.array(["a", None], "string")}, index=["1", "2"]))
+    assert [row.tobytes() for row in gather(resolve(cells, None).batches(100))["obs/s"]] == [b"a", b""]
+    with pytest.raises(ConversionError, match="must have at least one row"):
+        oocload.convert(cells[:0], tmp_path / "a.h5", progress=False)
 
 
 def test_lone_sparse_matrices() -> None:
