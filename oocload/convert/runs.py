@@ -16,7 +16,7 @@ import json
 import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,8 +72,9 @@ class Runs:
     lanes, keys
         What rows consist of, and which keys they have.
     header
-        What tells these runs from others; None where nobody goes on with them: then nothing is left when they are let
-        go of, whatever happens.
+        What tells these runs from others; None where nobody asks: then nothing is left when they are let go of,
+        whatever happens. Where it has no ``of``, nobody goes on with them, and the index alone is left, where a store
+        in the making lies beside it.
     resume
         Whether runs of the same header that are there are gone on with.
 
@@ -105,12 +106,14 @@ class Runs:
         self._index = -1
         with writing(path):
             self._file = self._open(path)
-            if header is None:
+            self._can_be_told = header is not None and "of" in header
+            if not self._can_be_told:
                 path.unlink()
+            if header is None:
                 return
             self._index = self._open(index_of(path))
             self._hold()
-            if not (resume and self._load(header)):
+            if not (resume and self._can_be_told and self._load(header)):
                 self._begin(header)
 
     @property
@@ -190,6 +193,9 @@ class Runs:
     def close(self) -> None:
         """Let go of the index, for others to go on with; the bytes are closed when the last who reads them is gone."""
         if self._index >= 0:
+            with suppress(OSError):  # where the store is whole, the folder is gone
+                if not self._can_be_told and os.listdir(self.path.parent) == [index_of(self.path).name]:
+                    index_of(self.path).unlink()
             os.close(self._index)
         self._index = -1
 

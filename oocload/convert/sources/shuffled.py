@@ -107,6 +107,7 @@ class ShuffledSource(RecordSource[Bucket]):
         self._rows, self._seed, self._path, self._records = rows, seed, path, records
         self._memory, self._resume, self._progress = memory, resume, progress
         self._runs: Runs | None = None
+        self._begun: Runs | None = None
         self._is_empty = False
         self._specs: Mapping[str, Spec] | None = None
         self.identity_is_proof = rows.identity_is_proof
@@ -188,7 +189,7 @@ class ShuffledSource(RecordSource[Bucket]):
         """Let go of what is written; it stays for a later run where that may go on with it."""
         if self._runs is not None:
             self._runs.close()
-        self._runs = None
+        self._runs = self._begun = None
 
     def __enter__(self) -> Self:
         return self
@@ -214,8 +215,8 @@ class ShuffledSource(RecordSource[Bucket]):
                 if found is not None:
                     found.finish(self._said(found))
         except BaseException:
-            if found is not None:
-                found.close()
+            if self._begun is not None:
+                self._begun.close()
             raise
         self._runs, self._is_empty = found, found is None
         return found
@@ -232,8 +233,10 @@ class ShuffledSource(RecordSource[Bucket]):
         self._specs = specs
         identity = self.identity()
         fields = {name: str(spec) for name, spec in specs.items()}
-        header = None if identity is None else {"seed": self._seed, "of": identity, "fields": fields}
-        return Runs(self._path, lanes_of(specs), KeyRange(), header, self._resume)
+        told = {} if identity is None else {"of": identity, "fields": fields}
+        header = {"seed": self._seed, **told}  # the seed is drawn once
+        self._begun = Runs(self._path, lanes_of(specs), KeyRange(), header, self._resume)
+        return self._begun
 
     def _first_pass(self, runs: Runs | None) -> Runs | None:
         """Write the runs that are not there."""
