@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, Self
 
@@ -271,24 +272,25 @@ class ImageFolderSource(SampleFiles):
         return Folders(labels, splits)
 
 
-def _read_bytes(path: str) -> bytes:
+def _read_bytes(path: str, most: int | None = None) -> bytes:
+    """Return a file, or the beginning of it: by half of the system calls that an open file object makes."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            wanted = os.fstat(file).st_size if most is None else most
+            data = os.read(file, wanted)
+            while most is None and len(data) < wanted and (more := os.read(file, wanted - len(data))):
+                data += more  # a read ends at 2 GiB
+        finally:
+            os.close(file)
     except OSError as exc:
         raise StoreFormatError(f"{path} cannot be read: {exc}") from exc
+    return data
 
 
 def _head_beginning(path: str) -> ImageHead:
     """Return what an image is, by as much of its file as that takes; of those that cannot be read, nothing."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            for n_bytes in (_HEAD_NBYTES, 64 * _HEAD_NBYTES, -1):
-                try:
-                    file.seek(0)
-                    return image_head(file.read(n_bytes)) or ImageHead("other")
-                except NotEnoughError:
-                    continue
-    except OSError:
-        pass  # reading it will tell, or leave it out
+    for most in (_HEAD_NBYTES, 64 * _HEAD_NBYTES, None):
+        with suppress(NotEnoughError, StoreFormatError):  # reading it whole will tell, or leave it out
+            return image_head(_read_bytes(path, most)) or ImageHead("other")
     return ImageHead("other")

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 import oocload.stores as stores
+from oocload.convert.sources.anndata import AnnDataSource
 from oocload.convert.sources.arrow import ArrowSource
 from oocload.convert.sources.base import FieldGroup
 from oocload.convert.sources.csv import CsvSource
+from oocload.convert.sources.hugging_face import HuggingFaceSource, HuggingFaceStream
 from oocload.convert.sources.image_folder import ImageFolderSource
 from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.records import RecordSource
@@ -18,6 +20,7 @@ from oocload.convert.sources.tf_data import TfDatasetSource
 from oocload.convert.sources.tfrecord import TFRecordSource
 from oocload.convert.sources.torch import TorchSource
 from oocload.convert.sources.webdataset import WebDatasetSource
+from oocload.convert.sources.xarray import XarraySource
 from oocload.errors import InvalidArgumentError, StoreNotFoundError
 
 
@@ -58,9 +61,18 @@ PATH_KINDS: tuple[type[PathKind], ...] = (
     ArrowSource,
     TFRecordSource,
     WebDatasetSource,
+    AnnDataSource,
     ImageFolderSource,
 )
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = (ArrowSource, TorchSource, TfDatasetSource)
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (
+    ArrowSource,
+    HuggingFaceSource,
+    HuggingFaceStream,
+    TorchSource,
+    TfDatasetSource,
+    AnnDataSource,
+    XarraySource,
+)
 """Both in the order in which they are asked."""
 
 
