@@ -57,7 +57,8 @@ class CsvSource(RecordSource[Block]):
         Between two values; None takes a tab for ``.tsv`` and ``.tab``, else the one of comma, tab, semicolon and bar
         that occurs most often in the first line.
     quote
-        Around values that hold delimiters, quotes (doubled) or line ends; None where quotes are characters as others.
+        Around values that hold delimiters, quotes (doubled) or line ends; None where quotes are characters as others,
+        as in many TSV files: two messages of the SMS Spam Collection would swallow their neighbours otherwise.
         ``"auto"`` takes ``"``, and None where tabs stand between values, unless the beginning of the first file has the
         same number of columns in each record only where quotes are heeded: that format has no quotes (IANA's
         text/tab-separated-values), and in free text a quote that begins a value would take in all up to the next.
