@@ -34,7 +34,8 @@ def state(file: h5py.File) -> State:
     """Read all of a file: the content of its datasets and of their attributes."""
     found: State = {}
     for name, dataset in sorted(file.items()):
-        found[name] = dataset[()].tolist()
+        rows = dataset[()]
+        found[name] = (rows.dtype.str, rows.shape, rows.tobytes())
         found[f"{name}@"] = {key: plain(value) for key, value in sorted(dataset.attrs.items())}
     found["@"] = {key: plain(value) for key, value in sorted(file.attrs.items())}
     return found

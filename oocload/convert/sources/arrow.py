@@ -22,8 +22,7 @@ from oocload.convert.sources.arrow_values import RowError, pyarrow
 from oocload.convert.sources.columns import ColumnField, columns_of, complete
 from oocload.convert.sources.identity import Identity
 from oocload.convert.sources.records import Records, RecordSource
-from oocload.convert.sources.table_choice import ColumnKind, Features, Labels, TableChoice
-from oocload.convert.sources.text import Text
+from oocload.convert.sources.table_choice import ColumnKind, Features, Labels, TableChoice, Texts
 from oocload.convert.spec import FieldSpec
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError
 from oocload.layout import Meaning
@@ -87,7 +86,7 @@ class ArrowSource(RecordSource[Rows]):
         features: Features = None,
         label: str | None = None,
         labels: Labels = None,
-        text: Mapping[str, Text] | None = None,
+        text: Texts = None,
         dtypes: Mapping[str, DTypeLike] | None = None,
     ) -> None:
         self._choice = TableChoice.checked(columns, features, label, labels, text, dtypes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any, Protocol, Self
 
@@ -171,7 +172,7 @@ class LabelField(ColumnField):
     def rows(self, table: Any) -> Any:
         """Return the code of each word."""
         with _column(self.columns[0]):
-            return LabelCodes(self.vocabulary or ()).codes(table.column(self.columns[0]))
+            return self._codes.codes(table.column(self.columns[0]))
 
     def words(self) -> Words | None:
         """Gather the words, where they were not given."""
@@ -180,6 +181,10 @@ class LabelField(ColumnField):
     def with_vocabulary(self, vocabulary: Sequence[str]) -> Self:
         """Return this field with the words that were found."""
         return replace(self, vocabulary=tuple(vocabulary))
+
+    @cached_property
+    def _codes(self) -> LabelCodes:
+        return LabelCodes(self.vocabulary or ())
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,7 @@ class TokenField(ColumnField):
     def rows(self, table: Any) -> Any:
         """Return the numbers of the tokens."""
         with _column(self.columns[0]):
-            return TokenIds(self.text, self.vocabulary or ()).rows(table.column(self.columns[0]))
+            return self._ids.rows(table.column(self.columns[0]))
 
     def takes(self, n_rows: int, nbytes: int) -> int:
         """Return the bytes for tokens and their numbers."""
@@ -217,6 +222,10 @@ class TokenField(ColumnField):
     def with_vocabulary(self, vocabulary: Sequence[str]) -> Self:
         """Return this field with the tokens that were found."""
         return replace(self, vocabulary=tuple(vocabulary))
+
+    @cached_property
+    def _ids(self) -> TokenIds:
+        return TokenIds(self.text, self.vocabulary or ())
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from oocload.convert.sources.arrow_values import pyarrow
 from oocload.convert.sources.columns import ColumnField, columns_of
 from oocload.convert.sources.csv_blocks import (
+    AUTO,
     Block,
     Dialect,
     RecordTooLongError,
@@ -20,6 +21,7 @@ from oocload.convert.sources.csv_blocks import (
     check_names,
     names_in,
     sniffed,
+    sniffed_quote,
     without_header,
 )
 from oocload.convert.sources.csv_parse import Parser
@@ -56,10 +58,11 @@ class CsvFacts:
 
     @cached_property
     def dialect(self) -> Dialect:
-        """How values are written, with the delimiter that was found."""
-        if self._asked.delimiter is not None:
-            return self._asked
-        return replace(self._asked, delimiter=sniffed(self.paths[0], self._asked))
+        """How values are written, with the delimiter that was found, and the quote that goes with it."""
+        asked = self._asked
+        delimiter = asked.delimiter or sniffed(self.paths[0], asked)
+        found = replace(asked, delimiter=delimiter)
+        return found if asked.quote != AUTO else replace(found, quote=sniffed_quote(self.paths[0], found))
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -15,8 +15,7 @@ from oocload.convert.ragged import RaggedSpec
 from oocload.convert.sources.arrow import ArrowSource
 from oocload.convert.sources.hf_table import ARRAYS, HfTable, image_bytes, kind_of
 from oocload.convert.sources.rows import RowsSource
-from oocload.convert.sources.table_choice import Features, Labels, TableChoice
-from oocload.convert.sources.text import Text
+from oocload.convert.sources.table_choice import Features, Labels, TableChoice, Texts
 from oocload.convert.spec import FieldSpec
 from oocload.errors import InvalidArgumentError
 from oocload.layout import Meaning
@@ -61,7 +60,7 @@ class HuggingFaceSource(ArrowSource):
         features: Features = None,
         label: str | None = None,
         labels: Labels = None,
-        text: Mapping[str, Text] | None = None,
+        text: Texts = None,
         dtypes: Mapping[str, DTypeLike] | None = None,
     ) -> None:
         if not self.recognises_object(dataset):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from oocload.errors import InvalidArgumentError, StoreFormatError, UnknownFieldE
 
 Features = Sequence[str] | Mapping[str, Sequence[str]] | Literal[True] | None
 Labels = Sequence[str] | Mapping[str, Sequence[str] | None] | None
+Texts = Mapping[str, Any] | Sequence[str] | str | None
 LABEL, FEATURES = "y", "x"
 TEXT = np.dtype(str)
 
@@ -76,7 +77,7 @@ class TableChoice:
         features: Features,
         label: str | None,
         labels: Labels,
-        text: Mapping[str, Text] | None,
+        text: Texts,
         dtypes: Mapping[str, DTypeLike] | None,
     ) -> TableChoice:
         """Return what was asked for.
@@ -89,14 +90,12 @@ class TableChoice:
         """
         if label is not None and not isinstance(label, str):
             raise InvalidArgumentError(f"label must be the name of one column, got {label!r}; more go into labels=")
-        if text is not None and not (isinstance(text, Mapping) and all(isinstance(t, Text) for t in text.values())):
-            raise InvalidArgumentError(f"text must map columns to Text(...), got {text!r}")
         found = cls(
             None if columns is None else _names("columns", columns),
             _checked_features(features),
             label,
             _checked_labels(labels),
-            dict(text or {}),
+            _checked_text(text),
             _checked_dtypes(dtypes),
         )
         matrices = [column for each in found.features.values() for column in each or ()]
@@ -219,6 +218,28 @@ class TableChoice:
         for name in self.dtypes:
             if name not in kinds and name not in self.features and not (name == LABEL and self.label is not None):
                 raise UnknownFieldError(f"dtypes must name columns or fields of {label}, got {name!r}")
+
+
+def _checked_text(text: Texts) -> dict[str, Text]:
+    if text is None:
+        return {}
+    if isinstance(text, Mapping):
+        return {name: _one_text(name, said) for name, said in text.items()}
+    return {name: Text() for name in ((text,) if isinstance(text, str) else _names("text", text))}
+
+
+def _one_text(column: str, said: Any) -> Text:
+    if isinstance(said, Text):
+        return said
+    if isinstance(said, str) or callable(said):
+        return Text(said)
+    known = [field.name for field in fields(Text)]
+    if not isinstance(said, Mapping) or not set(said) <= set(known):
+        raise InvalidArgumentError(
+            f"text of column {column!r} must be Text(...), its tokens, or a dict of its options ({', '.join(known)}), "
+            f"got {said!r}"
+        )
+    return Text(**said)
 
 
 def _checked_features(features: Features) -> dict[str, tuple[str, ...] | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,9 +98,13 @@ class TokenIds:
         ids = self._ids(tokens.values).astype(_IDS, copy=False)
         return RaggedRows(ids, tokens.offsets) if self._text.maxlen is None else _padded(ids, tokens, self._text.maxlen)
 
+    @cached_property
+    def _known(self) -> Any:
+        return as_strings(self.meaning.vocabulary)
+
     def _ids(self, values: Any) -> NDArray[Any]:
         if isinstance(values, np.ndarray):
-            return values if values.dtype != np.uint32 else self._numbers_of_characters()[values]
+            return values if values.dtype != np.uint32 else self._numbers_of_characters[values]
         if self._text.tokens == "hashing":
             encoded = computed("dictionary_encode", values)
             n = self._text.n_buckets - 1
@@ -107,9 +112,10 @@ class TokenIds:
             of_word = np.array(hashes, _IDS)
             hashed: NDArray[Any] = of_word[items(encoded.indices)]
             return hashed
-        known = as_strings(self.meaning.vocabulary).cast(values.type)
+        known = self._known.cast(values.type)
         return items_or(computed("index_in", values, value_set=known), UNKNOWN)
 
+    @cached_property
     def _numbers_of_characters(self) -> NDArray[np.int32]:
         table = np.full(_N_CODE_POINTS, UNKNOWN, _IDS)
         for number, word in enumerate(self.meaning.vocabulary):

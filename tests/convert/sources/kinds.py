@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import struct
@@ -236,9 +237,32 @@ def webdataset(folder: Path) -> tuple[Any, Expected]:
     return f"{folder}/*.tar", {"id": ids, "y": [*Y], "x": [*X]}
 
 
+def csv_files(folder: Path) -> tuple[Any, Expected]:
+    words = [f"word {i}, and more\n" for i in range(N_ROWS)]
+    for part in range(3):
+        with open(folder / f"{part}.csv", "w", newline="") as file:
+            lines = csv.writer(file)
+            lines.writerow(["a", "b", "s"])
+            lines.writerows(zip(X[part::3, 0, 0], X[part::3, 0, 1], words[part::3], strict=True))
+    order = [i for part in range(3) for i in range(part, N_ROWS, 3)]
+    source = oocload.sources.CsvSource(f"{folder}/*.csv", features=["a", "b"])
+    return source, {"x": [*X[order, 0, :2].astype("f4")], "s": utf8([words[i] for i in order])}
+
+
+def parquet(folder: Path) -> tuple[Any, Expected]:
+    import pyarrow
+    from pyarrow import parquet
+
+    tensors = pyarrow.FixedShapeTensorArray.from_numpy_ndarray(X)
+    table = pyarrow.table({"x": tensors, "y": Y, "t": [row.tolist() for row in ROWS]})
+    table = table.set_column(2, "t", table["t"].cast(pyarrow.list_(pyarrow.int32())))
+    parquet.write_table(table, folder / "a.parquet", row_group_size=40)
+    return folder / "a.parquet", {"x": [*X], "y": [*Y], "t": ROWS}
+
+
 Kind = Callable[[Path], tuple[Any, Expected]]
 FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, text, csr]
-RECORDS: list[Kind] = [npy_folder, npy_folder_ragged, tfrecord_files, webdataset, images]
+RECORDS: list[Kind] = [npy_folder, npy_folder_ragged, tfrecord_files, webdataset, images, csv_files, parquet]
 FILES += RECORDS
 KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches, rows_one_by_one]
 

@@ -239,7 +239,7 @@ class TestMessages:
         return [(label, text) for label, _, text in (line.partition("\t") for line in lines)]
 
     def test_words(self, messages: list[tuple[str, str]], tmp_path: Path) -> None:
-        source = CsvSource(MESSAGES, quote=None, label="Label", text={"SMS": Text()})
+        source = CsvSource(MESSAGES, label="Label", text="SMS")
         got = converted(source, tmp_path)
         counts = Counter(word for _, text in messages for word in text.lower().split())
         known = ["", "[UNK]", *sorted(counts, key=lambda word: (-counts[word], word))]
@@ -251,7 +251,7 @@ class TestMessages:
             assert store.field("y").meaning.vocabulary == ("ham", "spam")
 
     def test_padded_characters_on_the_way_to_a_loader(self, messages: list[tuple[str, str]], tmp_path: Path) -> None:
-        source = CsvSource(MESSAGES, quote=None, label="Label", text={"SMS": Text("characters", maxlen=40)})
+        source = CsvSource(MESSAGES, label="Label", text={"SMS": {"tokens": "characters", "maxlen": 40}})
         got = converted(source, tmp_path)["SMS"]
         with oocload.open(tmp_path / "out.h5") as store:
             known = store.field("SMS").meaning.vocabulary
@@ -262,9 +262,14 @@ class TestMessages:
             x, y = next(iter(loader))
         assert (x.shape, y.shape) == ((32, 40), (32,))
 
+    def test_quotes_are_characters_where_tabs_stand_between(
+        self, messages: list[tuple[str, str]], tmp_path: Path
+    ) -> None:
+        assert texts(converted(MESSAGES, tmp_path)["SMS"]) == [text for _, text in messages]
+
     def test_quotes_as_pandas_has_them(self, tmp_path: Path) -> None:
-        wanted = pd.read_csv(MESSAGES, sep="\t")
-        assert texts(converted(MESSAGES, tmp_path)["SMS"]) == wanted["SMS"].tolist()
+        wanted = pd.read_csv(MESSAGES, sep="\t")  # which takes two messages into others
+        assert texts(converted(CsvSource(MESSAGES, quote='"'), tmp_path)["SMS"]) == wanted["SMS"].tolist()
 
 
 class TestBadInput:
@@ -352,7 +357,7 @@ class TestBadInput:
             ({"on_error": "ignore"}, "on_error must be 'raise' or 'skip', got 'ignore'"),
             ({"columns": "a"}, "columns must be a list of names, got 'a'"),
             ({"label": ["a"]}, r"label must be the name of one column, got \['a'\]"),
-            ({"text": {"a": "words"}}, r"text must map columns to Text\(...\)"),
+            ({"text": {"a": 3}}, r"text of column 'a' must be Text\(...\), its tokens, or a dict .*, got 3"),
             ({"dtypes": {"a": "M8[s]"}}, r"dtypes\['a'\] must be one of numbers or 'str', got datetime64\[s\]"),
         ],
     )
