@@ -29,7 +29,8 @@ class CsvSource(RecordSource[Block]):
     """Rows of delimited text: one file or several, plain or packed (``.gz``, ``.bz2``, ``.zst``).
 
     Each column becomes a field of its name: numbers and bools of their type, as the first MiB of the first file tells
-    it (``int64``, ``float64``, ``bool``), and text, dates included, as ragged bytes. Missing numbers are NaN. Options
+    it (``int64``, ``float64``, ``bool``), and text, dates included, as ragged bytes. Where more than half of a column
+    are numbers there, a word in it is an error. Missing numbers are NaN. Options
     make matrices, labels and tokens of columns.
 
     Parameters
@@ -57,8 +58,7 @@ class CsvSource(RecordSource[Block]):
         Between two values; None takes a tab for ``.tsv`` and ``.tab``, else the one of comma, tab, semicolon and bar
         that occurs most often in the first line.
     quote
-        Around values that hold delimiters, quotes (doubled) or line ends; None where quotes are characters as others,
-        as in many TSV files: two messages of the SMS Spam Collection would swallow their neighbours otherwise.
+        Around values that hold delimiters, quotes (doubled) or line ends; None where quotes are characters as others.
         ``"auto"`` takes ``"``, and None where tabs stand between values, unless the beginning of the first file has the
         same number of columns in each record only where quotes are heeded: that format has no quotes (IANA's
         text/tab-separated-values), and in free text a quote that begins a value would take in all up to the next.
