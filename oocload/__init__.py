@@ -28,6 +28,7 @@ from oocload.errors import (
     TransformError,
     UnknownFieldError,
 )
+from oocload.loader.images import DecodeImages
 from oocload.loader.loader import Loader
 from oocload.loader.mix import Mix, mix
 from oocload.loader.padding import Pad, Ragged
@@ -50,6 +51,7 @@ __all__ = [
     "ClosedError",
     "ConversionError",
     "ConversionReport",
+    "DecodeImages",
     "FieldStatistics",
     "Floats",
     "InvalidArgumentError",

@@ -31,6 +31,23 @@ def test_converts_the_real_mnist_files(tmp_path: Path, mnist: Path) -> None:
     assert "direct" in shown.stdout
 
 
+def test_options_of_a_kind_of_source(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("size,species\n1,cat\n2,dog\nthree,cat\n")
+    arguments = ("convert", "a.csv", "a.h5", "-o", "label=species", "-o", 'dtypes={"size": "int16"}')
+    failed = run(*arguments, cwd=tmp_path)
+    assert failed.returncode == 2
+    assert "a.csv" in failed.stderr
+    assert "three" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    done = run(*arguments, "--on-error", "skip", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "wrote a.h5: 2 rows of size, y" in done.stdout
+    assert "skipped 1:\n  a.csv, line 4" in done.stdout
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["size"].dtype == np.int16
+        assert file["y"].attrs["oocload_vocabulary"] == '["cat", "dog"]'
+
+
 def test_statistics(tmp_path: Path, make_store: Callable[..., Path]) -> None:
     make_store()
     done = run("stats", "store.h5", "--field", "y", "--memory", "64 MiB", "--threads", "1", "--save", cwd=tmp_path)

@@ -12,6 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = [
+    "oocload.loader.images",
+    "oocload.convert.sources.image_folder",
+    "oocload.convert.sources.npy_folder",
     "oocload.opening",
     "oocload.stores",
     "oocload.loader.loader",

@@ -263,5 +263,5 @@ class FieldGroup(ABC):
     label: str
 
     @abstractmethod
-    def field_sources(self) -> dict[str, FieldSource]:
+    def field_sources(self) -> Mapping[str, FieldSource]:
         """Return field → source, in order."""

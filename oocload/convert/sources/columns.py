@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any, Protocol, Self
 
@@ -21,7 +22,7 @@ from oocload.convert.spec import FieldSpec
 from oocload.layout import Meaning
 
 _BYTES = RaggedSpec((), np.dtype(np.uint8))
-_TOKENS_TAKE = 8  # bytes for each byte of text: lowercase, words, where they begin, and their numbers
+_TOKENS_TAKE, _LISTS_TAKE = 16, 40  # bytes for each byte of text: lowercase, words, where they begin, their numbers
 
 
 class Words(Protocol):
@@ -72,10 +73,10 @@ class ColumnField(ABC):
 
         """
 
-    def takes(self, table: Any) -> int:
-        """Return the bytes that `rows` takes for a table, about."""
-        spec = self.spec
-        return len(table) * spec.row_nbytes if isinstance(spec, FieldSpec) else 0
+    def takes(self, n_rows: int, nbytes: int) -> int:
+        """Return the bytes that `rows` takes for some rows, about; ``nbytes`` are those of its columns."""
+        del nbytes
+        return n_rows * self.spec.row_nbytes if isinstance(self.spec, FieldSpec) else 0
 
     def words(self) -> Words | None:
         """Return what gathers the vocabulary, where one is to be found first."""
@@ -171,7 +172,7 @@ class LabelField(ColumnField):
     def rows(self, table: Any) -> Any:
         """Return the code of each word."""
         with _column(self.columns[0]):
-            return LabelCodes(self.vocabulary or ()).codes(table.column(self.columns[0]))
+            return self._codes.codes(table.column(self.columns[0]))
 
     def words(self) -> Words | None:
         """Gather the words, where they were not given."""
@@ -180,6 +181,10 @@ class LabelField(ColumnField):
     def with_vocabulary(self, vocabulary: Sequence[str]) -> Self:
         """Return this field with the words that were found."""
         return replace(self, vocabulary=tuple(vocabulary))
+
+    @cached_property
+    def _codes(self) -> LabelCodes:
+        return LabelCodes(self.vocabulary or ())
 
 
 @dataclass(frozen=True)
@@ -204,19 +209,23 @@ class TokenField(ColumnField):
     def rows(self, table: Any) -> Any:
         """Return the numbers of the tokens."""
         with _column(self.columns[0]):
-            return TokenIds(self.text, self.vocabulary or ()).rows(table.column(self.columns[0]))
+            return self._ids.rows(table.column(self.columns[0]))
 
-    def takes(self, table: Any) -> int:
+    def takes(self, n_rows: int, nbytes: int) -> int:
         """Return the bytes for tokens and their numbers."""
-        return super().takes(table) + _TOKENS_TAKE * int(table.column(self.columns[0]).nbytes)
+        return super().takes(n_rows, nbytes) + nbytes * (_LISTS_TAKE if callable(self.text.tokens) else _TOKENS_TAKE)
 
     def words(self) -> Words | None:
-        """Count the tokens, where they were not given."""
-        return TokenWords(self.text) if self.vocabulary is None else None
+        """Count the tokens, where they are neither given nor hashed."""
+        return TokenWords(self.text) if self.vocabulary is None and self.text.tokens != "hashing" else None
 
     def with_vocabulary(self, vocabulary: Sequence[str]) -> Self:
         """Return this field with the tokens that were found."""
         return replace(self, vocabulary=tuple(vocabulary))
+
+    @cached_property
+    def _ids(self) -> TokenIds:
+        return TokenIds(self.text, self.vocabulary or ())
 
 
 @dataclass(frozen=True)
@@ -241,8 +250,8 @@ class ItemsField(ColumnField):
         with _column(self.columns[0]):
             self._refuse_none(array)
             offsets = None
-            for size in self.shape:
-                if size is None:
+            while hasattr(array, "flatten"):  # as lists have it
+                if hasattr(array, "offsets"):
                     places = items(array.offsets)
                     offsets = places.astype(np.int64) - int(places[0])
                 array = array.flatten()
@@ -253,9 +262,10 @@ class ItemsField(ColumnField):
             return found.reshape(len(table), *sizes)
         return RaggedRows(found.reshape(-1, *sizes) if sizes else found, offsets)
 
-    def takes(self, table: Any) -> int:
+    def takes(self, n_rows: int, nbytes: int) -> int:
         """Return the bytes where the values are cast, or hold bits."""
-        return int(table.column(self.columns[0]).nbytes)
+        del n_rows
+        return nbytes
 
     def _refuse_none(self, array: Any) -> None:
         if array.null_count:
@@ -281,6 +291,11 @@ class _column:  # noqa: N801
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
         if isinstance(exc, RowError):
             exc.reason = f"column {self._name!r} {exc.reason}"
+
+
+def columns_of(fields: Sequence[ColumnField]) -> list[str]:
+    """Return the columns that fields are made of."""
+    return list(dict.fromkeys(column for field in fields for column in field.columns))
 
 
 def complete(fields: Sequence[ColumnField], tables: Callable[[list[str]], Iterator[Any]]) -> tuple[ColumnField, ...]:

@@ -13,13 +13,12 @@ from numpy.typing import DTypeLike
 import oocload.stores as stores
 from oocload.chunks.scratch import Scratch
 from oocload.convert.fields import Spec
-from oocload.convert.sources.columns import ColumnField, complete
-from oocload.convert.sources.csv_blocks import TABS, Block, Dialect, stem_suffix
-from oocload.convert.sources.csv_facts import SAMPLE_NBYTES, CsvFacts, columns_of
+from oocload.convert.sources.columns import ColumnField, columns_of, complete
+from oocload.convert.sources.csv_blocks import AUTO, TABS, Block, Dialect, stem_suffix
+from oocload.convert.sources.csv_facts import PASS_NBYTES, CsvFacts
 from oocload.convert.sources.identity import Identity, file_facts
 from oocload.convert.sources.records import OnError, Records, RecordSource, check_on_error
-from oocload.convert.sources.table_choice import Features, Labels, TableChoice
-from oocload.convert.sources.text import Text
+from oocload.convert.sources.table_choice import Features, Labels, TableChoice, Texts
 from oocload.errors import InvalidArgumentError, StoreNotFoundError
 from oocload.layout import Meaning
 
@@ -50,7 +49,8 @@ class CsvSource(RecordSource[Block]):
         More columns that become codes, each a field of its name: a list, or column → its vocabulary. Where that is
         None, it is found in a first pass over the column: its words, sorted. May hold the column of ``label`` too.
     text
-        Column → `Text`, which says how its text becomes numbers of tokens.
+        Column → `Text`, or a dict of its options, which says how its text becomes numbers of tokens; or columns, of
+        whose text words become numbers.
     dtypes
         Column or field → dtype, where it is not to be found out: of numbers, or ``"str"`` for text.
     delimiter
@@ -58,6 +58,9 @@ class CsvSource(RecordSource[Block]):
         that occurs most often in the first line.
     quote
         Around values that hold delimiters, quotes (doubled) or line ends; None where quotes are characters as others.
+        ``"auto"`` takes ``"``, and None where tabs stand between values, unless the beginning of the first file has the
+        same number of columns in each record only where quotes are heeded: that format has no quotes (IANA's
+        text/tab-separated-values), and in free text a quote that begins a value would take in all up to the next.
     header
         True where files begin with the names of their columns, False where they do not, which calls them
         ``column_0`` and so on; or the names, for files without.
@@ -99,10 +102,10 @@ class CsvSource(RecordSource[Block]):
         features: Features = None,
         label: str | None = None,
         labels: Labels = None,
-        text: Mapping[str, Text] | None = None,
+        text: Texts = None,
         dtypes: Mapping[str, DTypeLike] | None = None,
         delimiter: str | None = None,
-        quote: str | None = '"',
+        quote: str | None = AUTO,
         header: bool | Sequence[str] = True,
         skip_lines: int = 0,
         missing: Sequence[str] | None = None,
@@ -183,7 +186,7 @@ class CsvSource(RecordSource[Block]):
         """The same with their vocabularies, which may take a pass over the files."""
 
         def tables(columns: list[str]) -> Iterator[Any]:
-            for block in self._facts.blocks(SAMPLE_NBYTES):
+            for block in self._facts.blocks(PASS_NBYTES):
                 yield self._facts.parser.rows(block, columns, lambda table: table, self.on_error == "skip")[0]
                 block.release()
 
@@ -198,7 +201,7 @@ def _checked_dialect(
     missing: Sequence[str] | None,
     encoding: str,
 ) -> Dialect:
-    for name, character in (("delimiter", delimiter), ("quote", quote)):
+    for name, character in (("delimiter", delimiter), ("quote", None if quote == AUTO else quote)):
         if character is not None and not (isinstance(character, str) and len(character.encode()) == 1):
             raise InvalidArgumentError(f"{name} must be one ASCII character or None, got {character!r}")
     if not isinstance(header, bool) and (

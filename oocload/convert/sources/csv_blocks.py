@@ -19,6 +19,7 @@ from oocload.units import format_bytes
 
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
 TABS = (".tsv", ".tab")
+AUTO = "auto"
 _DELIMITERS = ",\t;|"
 _BOM = b"\xef\xbb\xbf"
 
@@ -32,7 +33,8 @@ class Dialect:
     delimiter
         Between two fields; None is found in the first line of the first file.
     quote
-        Around fields that hold delimiters or line ends; None where quotes are characters as others.
+        Around fields that hold delimiters or line ends; None where quotes are characters as others; `AUTO` where the
+        delimiter is to tell.
     header
         Whether the first record has the names, or the names themselves.
     skip_lines
@@ -138,7 +140,7 @@ def blocks_of(path: str, dialect: Dialect, rooms: Rooms) -> Iterator[Block]:
             data = room[:filled]
             end = last_end(data, dialect.delimiter, dialect.quote)
             if is_last:
-                _check_closed(path, line, data[end:], dialect)
+                _check_closed(path, line + n_lines(data[:end]), data[end:], dialect)
                 end = filled
             elif not end:
                 raise _too_long(path, line, len(room))
@@ -202,13 +204,35 @@ def sniffed(path: str, dialect: Dialect) -> str:
     """Return the delimiter of a file: by its suffix, or the one that occurs most often in its first line."""
     if stem_suffix(path) in TABS:
         return "\t"
+    lines = _first_lines(path, dialect)
+    return max(_DELIMITERS, key=lines[0].count) if lines else _DELIMITERS[0]
+
+
+def sniffed_quote(path: str, dialect: Dialect) -> str | None:
+    """Return the quote of a file of a known delimiter.
+
+    Tab-separated values have none (IANA's text/tab-separated-values). But many programs write them so: that is what it
+    is where records have one number of columns if quotes are heeded, and others if they are not.
+    """
+    assert dialect.delimiter is not None
+    if dialect.delimiter != "\t":
+        return '"'
+    lines = _first_lines(path, dialect)
+    plain = {line.count("\t") for line in lines}
+    if len(plain) == 1 or not any('"' in line for line in lines):
+        return None
+    heeded = [len(row) for row in csv.reader(lines, delimiter="\t") if row]
+    return '"' if len(set(heeded[:-1])) == 1 else None
+
+
+def _first_lines(path: str, dialect: Dialect) -> list[str]:
+    """Return the lines at the beginning of a file, with their ends; the last may be cut off, and is left out."""
     with ExitStack() as stack:
         stream = open_text(path, dialect.encoding, stack)
         room = np.empty(2**16, np.uint8)
         data = room[: _fill(path, stream, memoryview(room))]
-    line = data.tobytes().split(b"\n")[dialect.skip_lines :][:1]
-    text = line[0].decode("utf-8", "replace") if line else ""
-    return max(_DELIMITERS, key=text.count)
+    lines = [line + "\n" for line in data.tobytes().decode("utf-8", "replace").split("\n")][dialect.skip_lines :]
+    return [line for line in (lines[:-1] if len(data) == len(room) else lines) if line.strip("\r\n")]
 
 
 def open_text(path: str, encoding: str, stack: ExitStack) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from oocload.convert.sources.arrow_values import pyarrow
-from oocload.convert.sources.columns import ColumnField
+from oocload.convert.sources.columns import ColumnField, columns_of
 from oocload.convert.sources.csv_blocks import (
+    AUTO,
     Block,
     Dialect,
     RecordTooLongError,
@@ -20,13 +21,15 @@ from oocload.convert.sources.csv_blocks import (
     check_names,
     names_in,
     sniffed,
+    sniffed_quote,
     without_header,
 )
 from oocload.convert.sources.csv_parse import Parser
 from oocload.convert.sources.csv_records import record_ends
 from oocload.convert.sources.table_choice import ColumnKind, TableChoice
 
-SAMPLE_NBYTES = 2**20  # pyarrow tells types from as much
+PASS_NBYTES = 2**18  # of the blocks in which vocabularies are found
+_SAMPLE_NBYTES = 2**20  # pyarrow tells types from as much
 _MOST_SAMPLE_NBYTES = 2**28
 _LEAST_BLOCK_NBYTES = 2**16
 _MOST_BLOCK_NBYTES = 2**30  # so that pyarrow's 32-bit offsets do
@@ -55,10 +58,11 @@ class CsvFacts:
 
     @cached_property
     def dialect(self) -> Dialect:
-        """How values are written, with the delimiter that was found."""
-        if self._asked.delimiter is not None:
-            return self._asked
-        return replace(self._asked, delimiter=sniffed(self.paths[0], self._asked))
+        """How values are written, with the delimiter that was found, and the quote that goes with it."""
+        asked = self._asked
+        delimiter = asked.delimiter or sniffed(self.paths[0], asked)
+        found = replace(asked, delimiter=delimiter)
+        return found if asked.quote != AUTO else replace(found, quote=sniffed_quote(self.paths[0], found))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -91,12 +95,13 @@ class CsvFacts:
 
     def takes(self, fields: Sequence[ColumnField]) -> float:
         """Return the bytes that reading takes for each byte of a file, with all that is made of it."""
-        data = self._rows.data
+        data, n_rows = self._rows.data, len(self._ends)
         if not len(data):
             return _READING_TAKES
-        table = self._sample_table(columns_of(fields), self._types)
-        made = table.nbytes + sum(field.takes(table) for field in fields)
-        return float(_READING_TAKES + (made + _VALUE_TAKES * len(self._ends) * len(self.names)) / len(data))
+        nbytes = {name: int(self._sample.column(name).nbytes) for name in columns_of(fields)}
+        made = sum(field.takes(n_rows, sum(nbytes[name] for name in field.columns)) for field in fields)
+        parsed = sum(nbytes.values()) + _VALUE_TAKES * n_rows * len(self.names)
+        return float(_READING_TAKES + (parsed + made) / len(data))
 
     def blocks(self, nbytes: int) -> Iterator[Block]:
         """Yield all records, in blocks; every file must have the columns of the first."""
@@ -110,7 +115,7 @@ class CsvFacts:
     @cached_property
     def _beginning(self) -> Block:
         """The beginning of the first file, with its header."""
-        nbytes = SAMPLE_NBYTES
+        nbytes = _SAMPLE_NBYTES
         while True:
             try:
                 rooms = Rooms(nbytes)
@@ -133,8 +138,7 @@ class CsvFacts:
     def _types(self) -> dict[str, Any]:
         """Column → Arrow type."""
         arrow = pyarrow()
-        found = self._sample_table((), {name: arrow.string() for name in self._choice.as_text & set(self.names)})
-        types = {name: _type_for(found.column(name)) for name in self.names}
+        types = {name: _type_for(self._sample.column(name)) for name in self.names}
         for name, dtype in self._choice.dtypes.items():
             if name in types:
                 types[name] = _arrow_type(dtype)
@@ -146,14 +150,11 @@ class CsvFacts:
                     types[name] = arrow.float64() if is_float else arrow.int64()
         return types
 
-    def _sample_table(self, columns: Sequence[str], types: Mapping[str, Any]) -> Any:
-        """Return the rows of the beginning that have the right number of columns."""
-        return Parser(self.names, types, self.dialect).table(self._rows.data, columns, lenient=True)
-
-
-def columns_of(fields: Sequence[ColumnField]) -> list[str]:
-    """Return the columns that fields are made of."""
-    return list(dict.fromkeys(column for field in fields for column in field.columns))
+    @cached_property
+    def _sample(self) -> Any:
+        """The rows of the beginning that have the right number of columns, of the types that they look like."""
+        types = {name: pyarrow().string() for name in self._choice.as_text & set(self.names)}
+        return Parser(self.names, types, self.dialect).table(self._rows.data, (), lenient=True)
 
 
 _NO_BYTES = np.empty(0, np.uint8)

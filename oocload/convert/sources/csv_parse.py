@@ -48,6 +48,7 @@ class Parser:
                 invalid_row_handler=(lambda row: "skip") if lenient else None,
             ),
             convert_options=self._convert_options(columns),
+            memory_pool=arrow.system_memory_pool(),  # others keep 20 MiB more
         )
 
     def rows(
@@ -113,7 +114,8 @@ class Parser:
         fields = fields_of_record(record, self.dialect)
         if len(fields) != len(self.names):
             shown = _shown(record)
-            return f"must have {len(self.names)} columns, got {len(fields)}: {shown}"
+            hint = "; pass quote='\"' where values stand in quotes" if not self.dialect.quote and '"' in shown else ""
+            return f"must have {len(self.names)} columns, got {len(fields)}: {shown}{hint}"
         for column in columns:
             try:
                 self.table(record, [column])

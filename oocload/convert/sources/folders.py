@@ -12,6 +12,7 @@ from oocload.stores.joined import natural_key
 from oocload.stores.zarr import is_zarr_directory
 
 _MOST_LOOKED_AT = 1000  # entries of a folder, to see what is in it
+_MOST_FOLDERS = 8
 
 
 def check_folder(folder: str) -> None:
@@ -49,7 +50,7 @@ def files_below(folder: str, suffixes: Sequence[str]) -> list[str]:
 def holds_files(path: str, suffixes: Sequence[str], depth: int = 3) -> bool:
     """Whether a path is a folder of files with one of some suffixes, as far as its first entries tell.
 
-    Zarr directories are none. Of folders in it, only the first is looked at.
+    Zarr directories are none. Of folders in it, only the first ones are looked at.
     """
     if not os.path.isdir(path) or is_zarr_directory(Path(path)):
         return False
@@ -62,7 +63,7 @@ def holds_files(path: str, suffixes: Sequence[str], depth: int = 3) -> bool:
                 folders.append(entry.path)
             elif entry.name.lower().endswith(tuple(suffixes)):
                 return True
-    return depth > 1 and bool(folders) and holds_files(min(folders), suffixes, depth - 1)
+    return depth > 1 and any(holds_files(folder, suffixes, depth - 1) for folder in sorted(folders)[:_MOST_FOLDERS])
 
 
 def _walk(folder: str, above: str, suffixes: tuple[str, ...]) -> Iterator[str]:

@@ -8,13 +8,19 @@ from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 import oocload.stores as stores
+from oocload.convert.sources.anndata import AnnDataSource
+from oocload.convert.sources.arrow import ArrowSource
 from oocload.convert.sources.base import FieldGroup
 from oocload.convert.sources.csv import CsvSource
+from oocload.convert.sources.hugging_face import HuggingFaceSource, HuggingFaceStream
 from oocload.convert.sources.image_folder import ImageFolderSource
 from oocload.convert.sources.npy_folder import NpyFolderSource
 from oocload.convert.sources.records import RecordSource
+from oocload.convert.sources.tf_data import TfDatasetSource
 from oocload.convert.sources.tfrecord import TFRecordSource
 from oocload.convert.sources.torch import TorchSource
+from oocload.convert.sources.webdataset import WebDatasetSource
+from oocload.convert.sources.xarray import XarraySource
 from oocload.errors import InvalidArgumentError, StoreNotFoundError
 
 
@@ -49,8 +55,24 @@ class ObjectKind(Protocol):
         ...
 
 
-PATH_KINDS: tuple[type[PathKind], ...] = (NpyFolderSource, CsvSource, TFRecordSource, ImageFolderSource)
-OBJECT_KINDS: tuple[type[ObjectKind], ...] = (TorchSource,)
+PATH_KINDS: tuple[type[PathKind], ...] = (
+    NpyFolderSource,
+    CsvSource,
+    ArrowSource,
+    TFRecordSource,
+    WebDatasetSource,
+    AnnDataSource,
+    ImageFolderSource,
+)
+OBJECT_KINDS: tuple[type[ObjectKind], ...] = (
+    ArrowSource,
+    HuggingFaceSource,
+    HuggingFaceStream,
+    TorchSource,
+    TfDatasetSource,
+    AnnDataSource,
+    XarraySource,
+)
 """Both in the order in which they are asked."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oocload.convert.sources.arrow_values import RowError, as_strings, items, pyarrow
+from oocload.convert.sources.arrow_values import RowError, as_strings, computed, items_or
 from oocload.layout import Meaning
 
 
@@ -41,7 +41,7 @@ class LabelCodes:
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         self.meaning = Meaning(vocabulary=tuple(vocabulary))
-        self._known = pyarrow().array(self.meaning.vocabulary, pyarrow().string())
+        self._known = as_strings(vocabulary)
 
     def codes(self, values: Any) -> NDArray[np.int64]:
         """Return the code of each label; -1 for None, and for empty text that is no word of the vocabulary.
@@ -53,11 +53,9 @@ class LabelCodes:
 
         """
         words = as_strings(values)
-        compute = pyarrow("compute")
-        found = items(compute.fill_null(compute.index_in(words, value_set=self._known), -1))
+        found = items_or(computed("index_in", words, value_set=self._known.cast(words.type)), -1)
         if len(found) and found.min() < 0:
-            lengths = items(compute.fill_null(compute.binary_length(words), 0))
-            unknown = np.flatnonzero((found < 0) & (lengths > 0))
+            unknown = np.flatnonzero((found < 0) & (items_or(computed("binary_length", words), 0) > 0))
             if len(unknown):
                 raise RowError(int(unknown[0]), self._refusal(words[int(unknown[0])].as_py()))
         codes: NDArray[np.int64] = found.astype(self.dtype)

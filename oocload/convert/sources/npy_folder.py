@@ -28,7 +28,6 @@ from oocload.convert.sources.npy_rows import NpyHead, NpyReader, read_head
 from oocload.convert.sources.records import OnError, check_on_error
 from oocload.convert.sources.sample_files import Read, SampleFiles
 from oocload.convert.sources.samples import Samples
-from oocload.convert.sources.skipped import Skipped
 from oocload.convert.spec import FieldSpec
 from oocload.errors import InvalidArgumentError, StoreFormatError
 
@@ -164,8 +163,7 @@ class NpyFolderSource(SampleFiles):
     def read_files(self, start: int, stop: int, scratch: Scratch) -> Read:
         """Read files, each straight to its place."""
         del scratch
-        paths = self.paths[start:stop]
-        return self._read_ragged(paths, int(self.sizes[start:stop].sum())) if self._ragged else self._read_rows(paths)
+        return self._read_ragged(start, stop) if self._ragged else self._read_rows(start, stop)
 
     @cached_property
     def _first(self) -> tuple[str, NpyHead]:
@@ -180,34 +178,26 @@ class NpyFolderSource(SampleFiles):
         found: tuple[str, NpyHead] = self.first_readable(read)
         return found
 
-    def _read_rows(self, paths: Sequence[str]) -> Read:
-        _, head = self._first
-        rows = fresh_rows((len(paths), *head.shape), head.dtype)
-        places = rows.reshape(len(paths), -1).view(np.uint8) if head.nbytes else np.empty((len(paths), 0), np.uint8)
+    def _read_rows(self, start: int, stop: int) -> Read:
+        head, n_files = self._first[1], stop - start
+        rows = fresh_rows((n_files, *head.shape), head.dtype)
+        places = rows.reshape(n_files, -1).view(np.uint8) if head.nbytes else np.empty((n_files, 0), np.uint8)
         reader = NpyReader(head.offset, self._check)
-        kept, skipped, at = np.ones(len(paths), np.bool_), list[Skipped](), 0
-        for number, path in enumerate(paths):
-            try:
-                reader.read(path, places[at])
-                at += 1
-            except StoreFormatError as exc:
-                skipped.append(self.skip(path, exc))
-                kept[number] = False
-        return Read(rows[:at], kept, skipped)
+        kept, skipped = self.each(start, stop, lambda path, at: reader.read(path, places[at]))
+        return Read(rows[: n_files - len(skipped)], kept, skipped)
 
-    def _read_ragged(self, paths: Sequence[str], nbytes: int) -> Read:
+    def _read_ragged(self, start: int, stop: int) -> Read:
         first = self._first[1]
         item_nbytes = max(1, np.dtype((first.dtype, first.shape[1:])).itemsize)
-        room = fresh_rows((nbytes,), np.dtype(np.uint8))
+        room = fresh_rows((int(self.sizes[start:stop].sum()),), np.dtype(np.uint8))
         reader = NpyReader(first.offset, self._check)
-        kept, skipped, ends = np.ones(len(paths), np.bool_), list[Skipped](), [0]
-        for number, path in enumerate(paths):
-            try:
-                head = reader.read(path, room[ends[-1] * item_nbytes :])
-                ends.append(ends[-1] + head.shape[0])
-            except StoreFormatError as exc:
-                skipped.append(self.skip(path, exc))
-                kept[number] = False
+        ends = [0]
+
+        def read(path: str, at: int) -> None:
+            head = reader.read(path, room[ends[at] * item_nbytes :])
+            ends.append(ends[at] + head.shape[0])
+
+        kept, skipped = self.each(start, stop, read)
         values = room[: ends[-1] * item_nbytes].view(first.dtype).reshape(-1, *first.shape[1:])
         return Read(RaggedRows(values, np.array(ends, np.int64)), kept, skipped)
 

@@ -8,26 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import oocload.stores as stores
-from oocload.convert.ragged import is_sparse, ragged_spec_of
-from oocload.convert.sources.arrays import SliceSource, slices_like_an_array
+from oocload.convert.ragged import is_sparse
+from oocload.convert.sources.arrays import slices_like_an_array
 from oocload.convert.sources.base import FieldGroup, FieldSource, RowSource
 from oocload.convert.sources.batches import BatchSource
 from oocload.convert.sources.dask import dask_sources, is_dask
 from oocload.convert.sources.idx import IdxSource, is_idx
 from oocload.convert.sources.known import known_source, source_of_object
-from oocload.convert.sources.mapped import MappedSource, shared_map_of
 from oocload.convert.sources.npy import NpzSource, npz_members
-from oocload.convert.sources.ragged import MemoryRagged, sparse_source
+from oocload.convert.sources.one_field import in_memory, of_field
 from oocload.convert.sources.records import OnError, RecordSource
 from oocload.convert.sources.side_by_side import SideBySide
 from oocload.convert.sources.store import StoreField
-from oocload.convert.sources.store_ragged import StoreRagged
-from oocload.convert.sources.vlen import VlenSource, vlen_item_dtype
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError, UnknownFieldError
-from oocload.layout import FieldLayout
 from oocload.stores.base import Store
 
 _KNOWN = ".npy, .npz, IDX (gzip or not), " + ", ".join((*stores.HDF5_SUFFIXES, *stores.ZARR_SUFFIXES))
@@ -139,19 +133,7 @@ def _one_field(name: str, value: Any) -> FieldSource:
                 f"source of field {name!r} must hold one array, and {value} holds {shown}; name one as path::name"
             )
         return next(iter(arrays.values()))
-    return _in_memory(name, value)
-
-
-def _in_memory(name: str, value: Any) -> FieldSource:
-    if is_sparse(value):
-        return sparse_source(name, value)
-    spec = ragged_spec_of(name, value)
-    if spec is not None and not spec.dtype.hasobject:
-        return MemoryRagged(name, value, spec)
-    if not slices_like_an_array(value):
-        return SliceSource(np.asarray(value))
-    mapped = shared_map_of(value)
-    return SliceSource(value) if mapped is None else MappedSource(value, mapped)
+    return in_memory(name, value)
 
 
 def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> dict[str, FieldSource]:
@@ -187,19 +169,7 @@ def _from_store_path(path: str, inner: str, fields: Sequence[str] | None) -> dic
 
 def _of_store(store: Store, fields: Sequence[str] | None) -> dict[str, FieldSource]:
     names = fields if fields is not None else [n for n, f in store.fields.items() if f.shape]
-    for name in names:
-        if (field := store.field(name)).read_path == "none":
-            raise StoreFormatError(
-                f"field {name!r} of {store.address} cannot be read: {field.reason}; choose other fields with fields="
-            )
-    return {name: _of_field(store, store.field(name)) for name in names}
-
-
-def _of_field(store: Store, field: FieldLayout) -> FieldSource:
-    if field.ragged is not None:
-        return StoreRagged(store, field)
-    item_dtype = vlen_item_dtype(field)
-    return StoreField(store, field) if item_dtype is None else VlenSource(store, field, item_dtype)
+    return {name: of_field(store, name) for name in names}
 
 
 def _choose(

@@ -28,8 +28,8 @@ class RowsSource(RecordSource[dict[str, Any]]):
     rows
         The iterable. One that can be gone through only once, such as a generator, can be converted only once.
     fields
-        Field → ``(row_shape, dtype)``, or what else `oocload.create` takes, where the first row does not tell; whole
-        numbers must then fit.
+        Field → ``(row_shape, dtype)``, or what else `oocload.create` takes, of those that the first row does not tell;
+        whole numbers must then fit.
     ragged
         Fields whose rows differ in length, or True for all that have one: arrays of one shape but for axis 0.
 
@@ -63,7 +63,7 @@ class RowsSource(RecordSource[dict[str, Any]]):
             raise InvalidArgumentError(f"ragged must be a list of names, got {ragged!r}; pass [{ragged!r}]")
         self.label = type(rows).__name__
         self._rows = _Iterable(rows)
-        self._fields = None if fields is None else parse_fields(fields)
+        self._fields = {} if fields is None else parse_fields(fields)
         self._ragged = ragged
 
     @property
@@ -89,7 +89,7 @@ class RowsSource(RecordSource[dict[str, Any]]):
         """Yield rows of all fields that come to a piece."""
         stack = Stack(self._form, piece_nbytes)
         for number, row in self.numbered(start, stop):
-            stack.add(named(row, f"row {number}"), number)
+            stack.add(named(row, where := f"row {number}"), where)
             if stack.is_full:
                 yield stack.take()
         if len(stack):
@@ -112,11 +112,7 @@ class RowsSource(RecordSource[dict[str, Any]]):
     @cached_property
     def _form(self) -> Form:
         """What the first row tells."""
-        row = named(self.look(), "row 0")
-        if self._fields is None:
-            return form_of(row, "row 0", self._ragged)
-        text = {name: Meaning(content="text") for name, value in row.items() if isinstance(value, str)}
-        return Form(self._fields, text)
+        return form_of(named(self.look(), "row 0"), "row 0", self._ragged, self._fields)
 
 
 class _Iterable:

@@ -23,13 +23,14 @@ from oocload.layout import Meaning
 
 T = TypeVar("T")
 Range = tuple[int, int]
+Kept = NDArray[np.bool_]
 
 
 class Read(NamedTuple):
     """What became of some files: rows of those that could be read, which these are, and what was left out."""
 
     rows: Any
-    kept: NDArray[np.bool_]
+    kept: Kept
     skipped: Sequence[Skipped]
 
 
@@ -134,11 +135,25 @@ class SampleFiles(RecordSource[Range]):
         read = self.read_files(start, stop, scratch)
         return Records({"x": read.rows, **self.samples.rows(start, stop, read.kept)}, read.skipped)
 
-    def skip(self, path: str, error: StoreFormatError) -> Skipped:
-        """Return what is listed of a file that cannot be read; raises what that was, where it is not to be left out."""
-        if self.on_error == "raise":
-            raise error
-        return Skipped(path, str(error))
+    def each(self, start: int, stop: int, read: Callable[[str, int], object]) -> tuple[Kept, list[Skipped]]:
+        """Read some files, each with its path and how many were read before it, and return which of them were read.
+
+        Raises
+        ------
+        StoreFormatError
+            Of the first that cannot be read, where none are left out.
+
+        """
+        kept, skipped = np.ones(stop - start, np.bool_), list[Skipped]()
+        for number, path in enumerate(self.paths[start:stop]):
+            try:
+                read(path, number - len(skipped))
+            except StoreFormatError as exc:
+                if self.on_error == "raise":
+                    raise
+                skipped.append(Skipped(path, str(exc)))
+                kept[number] = False
+        return kept, skipped
 
     def first_readable(self, read: Callable[[str], T]) -> T:
         """Return what reading the first file gives, or the first that can be read where others are left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +54,9 @@ def named(row: Any, where: str) -> Row:
     )
 
 
-def form_of(row: Row, where: str, ragged: Sequence[str] | bool = ()) -> Form:
+def form_of(
+    row: Row, where: str, ragged: Sequence[str] | bool = (), given: Mapping[str, Spec] = MappingProxyType({})
+) -> Form:
     """Return what rows are that are like this one.
 
     Parameters
@@ -64,6 +67,8 @@ def form_of(row: Row, where: str, ragged: Sequence[str] | bool = ()) -> Form:
         What it is called in errors.
     ragged
         Fields whose rows differ in axis 0, or True for all that have one.
+    given
+        Fields of which the specs are known.
 
     Raises
     ------
@@ -71,24 +76,28 @@ def form_of(row: Row, where: str, ragged: Sequence[str] | bool = ()) -> Form:
         If a value is no number, text, or array of numbers, or one that is to be ragged has no axis 0.
 
     """
-    names = {name for name, value in row.items() if np.ndim(value)} if ragged is True else set(ragged or ())
-    for name in names - row.keys():
-        raise InvalidArgumentError(f"ragged must name fields of the rows, got {name!r}; they have {', '.join(row)}")
+    names = set(row if ragged is True else ragged or ())
+    for argument, asked in (("ragged", names), ("fields", given.keys())):
+        for name in asked - row.keys():
+            raise InvalidArgumentError(
+                f"{argument} must name fields of the rows, got {name!r}; they have {', '.join(row)}"
+            )
     specs: dict[str, Spec] = {}
     meanings = {}
     for name, value in row.items():
-        if isinstance(value, str | bytes):
-            specs[name] = TEXT
-            if isinstance(value, str):
-                meanings[name] = Meaning(content="text")
+        if isinstance(value, str):
+            meanings[name] = Meaning(content="text")
+        if name in given or isinstance(value, str | bytes):
+            specs[name] = given.get(name, TEXT)
             continue
         array = _as_array(name, value, where)
-        if name in names and not array.size and not hasattr(value, "dtype"):
+        is_ragged = name in names and (ragged is not True or array.ndim > 0)
+        if is_ragged and not array.size and not hasattr(value, "dtype"):
             raise InvalidArgumentError(
                 f"field {name!r} must have items in {where}, which tell their dtype, got an empty list; say what it is "
                 "with fields="
             )
-        if name not in names:
+        if not is_ragged:
             specs[name] = FieldSpec(array.shape, array.dtype.newbyteorder("="))
         elif array.ndim:
             specs[name] = RaggedSpec(array.shape[1:], array.dtype.newbyteorder("="))
@@ -106,12 +115,15 @@ class Stack:
         What they must be.
     nbytes
         How many bytes of rows make it full.
+    n_rows
+        How many rows do; None where only bytes count.
 
     """
 
-    def __init__(self, form: Form, nbytes: int) -> None:
+    def __init__(self, form: Form, nbytes: int, n_rows: int | None = None) -> None:
         self._form = form
         self._nbytes = nbytes
+        self._n_rows = n_rows
         self._row_nbytes = sum(spec.row_nbytes for spec in form.specs.values() if isinstance(spec, FieldSpec))
         self._clear()
 
@@ -123,40 +135,46 @@ class Stack:
         """Whether the rows come to as many bytes as they may."""
         return self._n == self._capacity or self._n * self._row_nbytes + self._ragged_nbytes >= self._nbytes
 
-    def add(self, row: Row, number: int) -> None:
-        """Copy one more row.
+    def add(self, row: Row, where: str) -> None:
+        """Copy one more row, or nothing of it; ``where`` is what it is called in errors.
 
         Raises
         ------
         InvalidArgumentError
-            If it has other fields, another shape, or a dtype that does not fit; names its number.
+            If it has other fields, another shape, or a dtype that does not fit; says where.
 
         """
         specs = self._form.specs
         if row.keys() != specs.keys():
             raise InvalidArgumentError(
-                f"each row must have the fields {', '.join(specs)}, got {', '.join(map(str, row))} in row {number}"
+                f"each row must have the fields {', '.join(specs)}, got {', '.join(map(str, row))} in {where}"
             )
-        for name, spec in specs.items():
-            assert isinstance(spec, FieldSpec | RaggedSpec)
-            array = self._array(name, spec, _bytes_of(row[name]) if spec == TEXT else row[name], number)
-            if isinstance(spec, FieldSpec):
+        arrays = {
+            name: self._array(name, spec, _bytes_of(row[name]) if spec == TEXT else row[name], where)
+            for name, spec in specs.items()
+            if isinstance(spec, FieldSpec | RaggedSpec)
+        }
+        for name, array in arrays.items():
+            if name in self._columns:
                 self._columns[name][self._n] = array
             else:
-                self._rows[name].append(array.astype(spec.dtype))
-                self._ragged_nbytes += 2 * array.size * spec.dtype.itemsize + _ROW_NBYTES  # when they are joined
+                self._rows[name].append(array.astype(specs[name].dtype))
+                self._ragged_nbytes += 2 * array.nbytes + _ROW_NBYTES  # when they are joined
         self._n += 1
 
     def take(self) -> dict[str, Any]:
         """Return field → rows, and begin anew."""
         found: dict[str, Any] = {name: column[: self._n] for name, column in self._columns.items()}
-        found |= {name: _joined(rows) for name, rows in self._rows.items()}
+        for name, rows in self._rows.items():
+            spec = self._form.specs[name]
+            assert isinstance(spec, RaggedSpec)
+            found[name] = _joined([np.empty((0, *spec.item_shape), spec.dtype), *rows])[1:]
         self._clear()
         return {name: found[name] for name in self._form.specs}
 
     def _clear(self) -> None:
         self._n = self._ragged_nbytes = 0
-        self._capacity = max(1, self._nbytes // max(1, self._row_nbytes))
+        self._capacity = self._n_rows or max(1, self._nbytes // max(1, self._row_nbytes))
         specs = self._form.specs.items()
         self._columns = {
             name: fresh_rows((self._capacity, *spec.row_shape), spec.dtype)
@@ -165,10 +183,10 @@ class Stack:
         }
         self._rows: dict[str, list[NDArray[Any]]] = {n: [] for n, spec in specs if isinstance(spec, RaggedSpec)}
 
-    def _array(self, name: str, spec: FieldSpec | RaggedSpec, value: Any, number: int) -> NDArray[Any]:
-        array = value if isinstance(value, np.ndarray) else _as_array(name, value, f"row {number}")
+    def _array(self, name: str, spec: FieldSpec | RaggedSpec, value: Any, where: str) -> NDArray[Any]:
+        array = value if isinstance(value, np.ndarray) else _as_array(name, value, where)
         if array.dtype != spec.dtype and not may_be_cast(array.dtype, spec.dtype):
-            array = _cast(name, spec, value, array, number)
+            array = _cast(name, spec, value, array, where)
         if isinstance(spec, FieldSpec):
             if array.shape == spec.row_shape:
                 return array
@@ -178,15 +196,14 @@ class Stack:
                 else ""
             )
             raise InvalidArgumentError(
-                f"field {name!r} must have rows of one shape, {spec.row_shape}, got {array.shape} in row {number}"
-                f"{advice}"
+                f"field {name!r} must have rows of one shape, {spec.row_shape}, got {array.shape} in {where}{advice}"
             )
         if array.ndim and array.shape[1:] == spec.item_shape:
             return array
         if array.shape == (0,):  # an empty list, whatever the items would have been
             return np.empty((0, *spec.item_shape), spec.dtype)
         raise InvalidArgumentError(
-            f"field {name!r} must have rows of shape {(None, *spec.item_shape)}, got {array.shape} in row {number}"
+            f"field {name!r} must have rows of shape {(None, *spec.item_shape)}, got {array.shape} in {where}"
         )
 
 
@@ -201,7 +218,7 @@ def _joined(rows: Sequence[NDArray[Any]]) -> RaggedRows:
     return RaggedRows(np.concatenate(rows), offsets)
 
 
-def _cast(name: str, spec: FieldSpec | RaggedSpec, value: Any, array: NDArray[Any], number: int) -> NDArray[Any]:
+def _cast(name: str, spec: FieldSpec | RaggedSpec, value: Any, array: NDArray[Any], where: str) -> NDArray[Any]:
     """Return a value in the field's dtype: of one that came without a dtype, if it survives."""
     weak = not hasattr(value, "dtype")
     if weak and not array.size:
@@ -214,7 +231,7 @@ def _cast(name: str, spec: FieldSpec | RaggedSpec, value: Any, array: NDArray[An
         return array.astype(spec.dtype)
     shown = f", {value!r}," if array.ndim == 0 else ""
     raise InvalidArgumentError(
-        f"field {name!r} must have rows of dtype {spec.dtype}, got {array.dtype}{shown} in row {number}; say what fits "
+        f"field {name!r} must have rows of dtype {spec.dtype}, got {array.dtype}{shown} in {where}; say what fits "
         f"all rows with fields="
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from oocload.errors import InvalidArgumentError, StoreFormatError, UnknownFieldE
 
 Features = Sequence[str] | Mapping[str, Sequence[str]] | Literal[True] | None
 Labels = Sequence[str] | Mapping[str, Sequence[str] | None] | None
+Texts = Mapping[str, Any] | Sequence[str] | str | None
 LABEL, FEATURES = "y", "x"
 TEXT = np.dtype(str)
 
@@ -76,7 +77,7 @@ class TableChoice:
         features: Features,
         label: str | None,
         labels: Labels,
-        text: Mapping[str, Text] | None,
+        text: Texts,
         dtypes: Mapping[str, DTypeLike] | None,
     ) -> TableChoice:
         """Return what was asked for.
@@ -89,16 +90,22 @@ class TableChoice:
         """
         if label is not None and not isinstance(label, str):
             raise InvalidArgumentError(f"label must be the name of one column, got {label!r}; more go into labels=")
-        if text is not None and not (isinstance(text, Mapping) and all(isinstance(t, Text) for t in text.values())):
-            raise InvalidArgumentError(f"text must map columns to Text(...), got {text!r}")
-        return cls(
+        found = cls(
             None if columns is None else _names("columns", columns),
             _checked_features(features),
             label,
             _checked_labels(labels),
-            dict(text or {}),
+            _checked_text(text),
             _checked_dtypes(dtypes),
         )
+        matrices = [column for each in found.features.values() for column in each or ()]
+        named = [*matrices, *{label, *found.labels} - {None}, *found.text]
+        for column in named:
+            if named.count(column) > 1:
+                raise InvalidArgumentError(
+                    f"column {column!r} must be named once in features=, label= or labels=, and text=, got it twice"
+                )
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Return what tells this from another, as JSON has it."""
@@ -213,6 +220,28 @@ class TableChoice:
                 raise UnknownFieldError(f"dtypes must name columns or fields of {label}, got {name!r}")
 
 
+def _checked_text(text: Texts) -> dict[str, Text]:
+    if text is None:
+        return {}
+    if isinstance(text, Mapping):
+        return {name: _one_text(name, said) for name, said in text.items()}
+    return {name: Text() for name in ((text,) if isinstance(text, str) else _names("text", text))}
+
+
+def _one_text(column: str, said: Any) -> Text:
+    if isinstance(said, Text):
+        return said
+    if isinstance(said, str) or callable(said):
+        return Text(said)
+    known = [field.name for field in fields(Text)]
+    if not isinstance(said, Mapping) or not set(said) <= set(known):
+        raise InvalidArgumentError(
+            f"text of column {column!r} must be Text(...), its tokens, or a dict of its options ({', '.join(known)}), "
+            f"got {said!r}"
+        )
+    return Text(**said)
+
+
 def _checked_features(features: Features) -> dict[str, tuple[str, ...] | None]:
     if features is None:
         return {}
@@ -220,9 +249,6 @@ def _checked_features(features: Features) -> dict[str, tuple[str, ...] | None]:
         return {FEATURES: None}
     if isinstance(features, Mapping):
         found = {name: _names(f"features[{name!r}]", columns) for name, columns in features.items()}
-        each = [column for columns in found.values() for column in columns]
-        if len(set(each)) < len(each):
-            raise InvalidArgumentError("features must name each column once, got one in two fields")
         return dict(found)
     return {FEATURES: _names("features", features)}
 

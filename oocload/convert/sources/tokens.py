@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from oocload.convert.fields import Spec
 from oocload.convert.ragged import RaggedRows, RaggedSpec
-from oocload.convert.sources.arrow_values import RowError, as_strings, items, pyarrow
+from oocload.convert.sources.arrow_values import RowError, as_strings, computed, items, items_or, mask_of, without_none
 from oocload.convert.sources.text import PADDING, SPECIAL, UNKNOWN, Text
 from oocload.convert.spec import FieldSpec
 from oocload.layout import Meaning
@@ -55,8 +56,8 @@ class TokenWords:
         self._counts.update(dict(zip(words, numbers, strict=True)))
 
     def vocabulary(self) -> tuple[str, ...]:
-        """Return the words so far, the most frequent first; empty where tokens are numbers already."""
-        if not self._counts:
+        """Return the words so far, the most frequent first; empty where tokens are numbers already, or hashed."""
+        if not self._counts or self._text.tokens == "hashing":
             return ()
         most = None if self._text.max_tokens is None else self._text.max_tokens - len(SPECIAL)
         known = sorted(((-n, word) for word, n in self._counts.items() if word not in SPECIAL))
@@ -78,7 +79,6 @@ class TokenIds:
     def __init__(self, text: Text, vocabulary: Sequence[str]) -> None:
         self._text = text
         self.meaning = Meaning(vocabulary=tuple(vocabulary))
-        self._known = None
 
     @property
     def spec(self) -> Spec:
@@ -98,20 +98,24 @@ class TokenIds:
         ids = self._ids(tokens.values).astype(_IDS, copy=False)
         return RaggedRows(ids, tokens.offsets) if self._text.maxlen is None else _padded(ids, tokens, self._text.maxlen)
 
+    @cached_property
+    def _known(self) -> Any:
+        return as_strings(self.meaning.vocabulary)
+
     def _ids(self, values: Any) -> NDArray[Any]:
         if isinstance(values, np.ndarray):
-            return values if values.dtype != np.uint32 else self._numbers_of_characters()[values]
-        compute = pyarrow("compute")
+            return values if values.dtype != np.uint32 else self._numbers_of_characters[values]
         if self._text.tokens == "hashing":
-            encoded = values.dictionary_encode()
+            encoded = computed("dictionary_encode", values)
             n = self._text.n_buckets - 1
             hashes = [1 + zlib.crc32(word.encode()) % n for word in encoded.dictionary.to_pylist()]
             of_word = np.array(hashes, _IDS)
             hashed: NDArray[Any] = of_word[items(encoded.indices)]
             return hashed
-        known = pyarrow().array(self.meaning.vocabulary, values.type)
-        return items(compute.fill_null(compute.index_in(values, value_set=known), UNKNOWN))
+        known = self._known.cast(values.type)
+        return items_or(computed("index_in", values, value_set=known), UNKNOWN)
 
+    @cached_property
     def _numbers_of_characters(self) -> NDArray[np.int32]:
         table = np.full(_N_CODE_POINTS, UNKNOWN, _IDS)
         for number, word in enumerate(self.meaning.vocabulary):
@@ -135,28 +139,28 @@ def _padded(ids: NDArray[Any], tokens: _Tokens, maxlen: int) -> NDArray[Any]:
 
 
 def _tokens_of(text: Text, strings: Any) -> _Tokens:
-    compute = pyarrow("compute")
-    if strings.null_count:
-        strings = strings.fill_null("")
+    strings = without_none(strings)
     if not isinstance(text.tokens, str):
         return _by_function(text, strings)
     if text.lowercase:
-        strings = compute.utf8_lower(strings)
+        strings = computed("utf8_lower", strings)
     return _characters(strings) if text.tokens == "characters" else _words(strings)
 
 
 def _words(strings: Any) -> _Tokens:
-    compute = pyarrow("compute")
-    lists = compute.utf8_split_whitespace(strings)
+    lists = computed("utf8_split_whitespace", strings)
     values = lists.flatten()
-    filled = compute.greater(compute.binary_length(values), 0)  # white space at an end leaves an empty word
-    n_filled = np.concatenate([[0], np.cumsum(items(filled), dtype=np.int64)])
+    filled = items(computed("binary_length", values)) > 0  # white space at an end leaves an empty word
+    n_filled = np.concatenate([[0], np.cumsum(filled, dtype=np.int64)])
     starts = items(lists.offsets)
-    return _Tokens(values.filter(filled), n_filled[starts - starts[0]] if len(strings) else np.zeros(1, np.int64))
+    return _Tokens(
+        computed("filter", values, mask_of(filled)),
+        n_filled[starts - starts[0]] if len(strings) else np.zeros(1, np.int64),
+    )
 
 
 def _characters(strings: Any) -> _Tokens:
-    lengths = items(pyarrow("compute").utf8_length(strings))
+    lengths = items(computed("utf8_length", strings))
     joined = "".join(strings.to_pylist())
     return _Tokens(np.frombuffer(joined.encode("utf-32-le"), np.uint32), np.concatenate([[0], np.cumsum(lengths)]))
 
@@ -167,7 +171,7 @@ def _by_function(text: Text, strings: Any) -> _Tokens:
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
     tokens = [token for row in rows for token in row]
     if all(isinstance(token, str) for token in tokens) and tokens:
-        return _Tokens(pyarrow().array(tokens, pyarrow().string()), offsets)
+        return _Tokens(as_strings(tokens), offsets)
     try:
         numbers = np.array(tokens, np.int64 if not tokens else None)
     except (ValueError, TypeError, OverflowError):

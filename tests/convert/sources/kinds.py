@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import imagecodecs
 import numpy as np
 import scipy.sparse
 import zarr
@@ -188,6 +190,18 @@ def npy_folder_ragged(folder: Path) -> tuple[Any, Expected]:
     return oocload.sources.NpyFolderSource(folder / "rows", ragged=True), {"x": ROWS, "id": utf8(ids)}
 
 
+def images(folder: Path) -> tuple[Any, Expected]:
+    pixels = X.astype("u1")
+    for i, rows in enumerate(pixels):
+        path = folder / "images" / f"{i % 3}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(imagecodecs.png_encode(rows))
+    order = [i for y in range(3) for i in range(y, N_ROWS, 3)]
+    ids = utf8([f"{i % 3}/{i}.png" for i in order])
+    rows = {"x": [*pixels[order]], "y": [np.int64(i % 3) for i in order], "id": ids}
+    return oocload.sources.ImageFolderSource(folder / "images"), rows
+
+
 def rows_one_by_one(folder: Path) -> tuple[Any, Expected]:
     rows = [{"x": x, "y": int(y), "t": t} for x, y, t in zip(X, Y, ROWS, strict=True)]
     return RowsSource(rows, ragged=["t"]), {"x": [*X], "y": [*Y], "t": ROWS}
@@ -207,9 +221,32 @@ def tfrecord_files(folder: Path) -> tuple[Any, Expected]:
     return TFRecordSource(paths, features=features), {"x": [*X], "y": [*Y], "t": ROWS}
 
 
+def csv_files(folder: Path) -> tuple[Any, Expected]:
+    words = [f"word {i}, and more\n" for i in range(N_ROWS)]
+    for part in range(3):
+        with open(folder / f"{part}.csv", "w", newline="") as file:
+            lines = csv.writer(file)
+            lines.writerow(["a", "b", "s"])
+            lines.writerows(zip(X[part::3, 0, 0], X[part::3, 0, 1], words[part::3], strict=True))
+    order = [i for part in range(3) for i in range(part, N_ROWS, 3)]
+    source = oocload.sources.CsvSource(f"{folder}/*.csv", features=["a", "b"])
+    return source, {"x": [*X[order, 0, :2].astype("f4")], "s": utf8([words[i] for i in order])}
+
+
+def parquet(folder: Path) -> tuple[Any, Expected]:
+    import pyarrow
+    from pyarrow import parquet
+
+    tensors = pyarrow.FixedShapeTensorArray.from_numpy_ndarray(X)
+    table = pyarrow.table({"x": tensors, "y": Y, "t": [row.tolist() for row in ROWS]})
+    table = table.set_column(2, "t", table["t"].cast(pyarrow.list_(pyarrow.int32())))
+    parquet.write_table(table, folder / "a.parquet", row_group_size=40)
+    return folder / "a.parquet", {"x": [*X], "y": [*Y], "t": ROWS}
+
+
 Kind = Callable[[Path], tuple[Any, Expected]]
 FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, text, csr]
-RECORDS: list[Kind] = [npy_folder, npy_folder_ragged, tfrecord_files]
+RECORDS: list[Kind] = [npy_folder, npy_folder_ragged, tfrecord_files, images, csv_files, parquet]
 FILES += RECORDS
 KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches, rows_one_by_one]
 
