@@ -24,7 +24,13 @@ from oocload.convert.sources.store import StoreField
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError, UnknownFieldError
 from oocload.stores.base import Store
 
-_KNOWN = ".npy, .npz, IDX (gzip or not), " + ", ".join((*stores.HDF5_SUFFIXES, *stores.ZARR_SUFFIXES))
+_KNOWN = ", ".join(
+    (
+        ".npy, .npz, IDX (gzip or not), .csv, .tsv, .parquet, .arrow, .feather, .tfrecord, .tar, a folder of images or .npy",
+        *stores.HDF5_SUFFIXES,
+        *stores.ZARR_SUFFIXES,
+    )
+)
 
 
 def resolve(source: Any, fields: Sequence[str] | None, on_error: OnError | None = None) -> RowSource:
@@ -156,7 +162,9 @@ def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> di
         return _from_store_path(path, inner, fields)
     if is_idx(path):
         return _choose({"x": lambda: IdxSource(path)}, fields, path)
-    raise StoreFormatError(f"source must be one of {_KNOWN}, got {path!r}; rename it, or pass an array or batches")
+    raise StoreFormatError(
+        f"source must be one of {_KNOWN}, got {path!r}; rename it, or pass an array, batches or one of oocload.sources"
+    )
 
 
 def _from_store_path(path: str, inner: str, fields: Sequence[str] | None) -> dict[str, FieldSource]:
