@@ -26,7 +26,8 @@ from oocload.stores.base import Store
 
 _KNOWN = ", ".join(
     (
-        ".npy, .npz, IDX (gzip or not), .csv, .tsv, .parquet, .arrow, .feather, .tfrecord, .tar, a folder of images or .npy",
+        "a folder of images or .npy files",
+        ".npy, .npz, IDX (gzip or not), .csv, .tsv, .parquet, .arrow, .feather, .tfrecord, .tar",
         *stores.HDF5_SUFFIXES,
         *stores.ZARR_SUFFIXES,
     )
