@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from oocload.convert.sources.arrow_values import pyarrow
+from oocload.convert.sources.arrow_values import computed, pyarrow
 from oocload.convert.sources.columns import ColumnField, columns_of
 from oocload.convert.sources.csv_blocks import (
     AUTO,
@@ -157,6 +157,10 @@ class CsvFacts:
         return Parser(self.names, types, self.dialect).table(self._rows.data, (), lenient=True)
 
 
+_LEAST_SHARE = 0.5  # of the beginning of a column, for a column of numbers
+_EMPTY = r"^\s*$"
+_WHOLE = r"^\s*[-+]?[0-9]+\s*$"
+_NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
 _NO_BYTES = np.empty(0, np.uint8)
 
 
@@ -168,7 +172,22 @@ def _type_for(column: Any) -> Any:
         return arrow.float64()  # numbers of which some are missing are floats, for the sake of NaN
     if types.is_integer(kind) or (types.is_boolean(kind) and not column.null_count):
         return kind
-    return arrow.string()
+    return _mostly_numbers(column) or arrow.string()
+
+
+def _mostly_numbers(column: Any) -> Any:
+    """Return the type of a column of which more than half are numbers: what else is there is to be named as wrong."""
+    arrow = pyarrow()
+    if not arrow.types.is_string(column.type):
+        return None
+
+    def count(pattern: str) -> int:
+        return int(computed("sum", computed("match_substring_regex", column, pattern=pattern)).as_py() or 0)
+
+    n_numbers, n_values = count(_NUMBER), len(column) - count(_EMPTY)
+    if n_numbers <= _LEAST_SHARE * n_values:
+        return None
+    return arrow.int64() if n_values == len(column) and n_numbers == count(_WHOLE) else arrow.float64()
 
 
 def _arrow_type(dtype: np.dtype[Any]) -> Any:

@@ -284,10 +284,19 @@ class TestBadInput:
         with pytest.raises(StoreFormatError, match=message):
             converted(CsvSource(bad, dtypes={"b": "float64"}), tmp_path)
         assert not (tmp_path / "out.h5").exists()
-        with pytest.raises(StoreFormatError, match="bad.csv, line 6: must have 3 columns, got 1: '4'"):
+        with pytest.raises(StoreFormatError, match=message):  # as more than half of the column are numbers
             converted(bad, tmp_path)
+        with pytest.raises(StoreFormatError, match="bad.csv, line 6: must have 3 columns, got 1: '4'"):
+            converted(CsvSource(bad, dtypes={"b": "str"}), tmp_path)
         with pytest.raises(StoreFormatError, match="bad.csv, line 3: column 'b' must hold numbers"):
             converted(CsvSource(bad, features=["a", "b"]), tmp_path)
+
+    def test_a_column_of_words_and_some_numbers_is_text(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "t.csv", "a,b,c\n1,1, 1\nx,2,\ny,z,2e3\n2,w,-.5\nz,,-\n")
+        got = converted(CsvSource(path, on_error="skip"), tmp_path)
+        assert texts(got["a"]) == ["1", "x", "y", "2"]
+        assert texts(got["b"]) == ["1", "2", "z", "w"]
+        assert np.array_equal(got["c"], [1, np.nan, 2000, -0.5], equal_nan=True)
 
     def test_is_skipped_and_listed(self, bad: Path, tmp_path: Path) -> None:
         source = CsvSource(bad, dtypes={"b": "float64"}, labels=["s"], on_error="skip")
