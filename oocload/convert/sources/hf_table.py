@@ -52,6 +52,11 @@ class HfTable:
 
     def __init__(self, dataset: Any, label: str) -> None:
         self.label = label
+        if dataset.format["type"] == "custom":
+            raise InvalidArgumentError(
+                f"{label} must have no transform, as its table is read without, got one that was set with "
+                "with_transform(); use dataset.map(), or pass with_format(None)"
+            )
         has_groups = any(isinstance(feature, dict) for feature in dataset.features.values())
         self._dataset = (dataset.flatten() if has_groups else dataset).with_format("arrow")
         self.features: Mapping[str, Any] = self._dataset.features

@@ -142,3 +142,9 @@ def test_errors() -> None:
     inner = whole().add_column("split", list(range(N)))
     with pytest.raises(InvalidArgumentError, match="and no column of the name 'split'"):
         HuggingFaceSource(datasets.DatasetDict({"train": inner}))
+
+
+def test_a_transform_is_not_left_out_silently() -> None:
+    dataset = datasets.Dataset.from_dict({"x": [1, 2]}).with_transform(lambda rows: {"x": [-x for x in rows["x"]]})
+    with pytest.raises(InvalidArgumentError, match=r"must have no transform, .*; use dataset.map\(\)"):
+        HuggingFaceSource(dataset)
