@@ -137,6 +137,8 @@ class JoinedStore(Store):
             problem = _problem(field, parts[0].field if parts else field)
             if problem or field is None:
                 return unreadable(name, (), f"in {store.address} {problem}")
+            if parts and (other := problem_of_meaning(parts[0].field.meaning, field.meaning)):
+                return unreadable(name, field.shape, f"in {store.address} {other}")  # nobody is to miss it unawares
             parts.append(Part(start, start + field.n_rows, 0, store, field))
             start += field.n_rows
         self._parts[name] = tuple(p for p in parts if p.stop > p.start) or tuple(parts[:1])
@@ -155,4 +157,4 @@ def _problem(field: FieldLayout | None, first: FieldLayout | None) -> str:
         return f"its rows have shape {field.row_shape}, in the first {first.row_shape}"
     if field.dtype != first.dtype:
         return f"its dtype is {field.dtype}, in the first {first.dtype}"
-    return problem_of_following(field.ragged, first.ragged) or problem_of_meaning(first.meaning, field.meaning)
+    return problem_of_following(field.ragged, first.ragged)

@@ -94,6 +94,9 @@ def test_files_of_other_vocabularies_do_not_join(tmp_path: Path) -> None:
     with oocload.open(str(tmp_path / "*.h5")) as store:
         assert "its numbers stand for 'b', 'a', in the first for 'a', 'b'" in store.field("y").reason
         assert store.field("z").n_rows == 4
+    with pytest.raises(oocload.StoreFormatError, match="field 'y' .* stand for .*; choose other fields with fields="):
+        oocload.convert(str(tmp_path / "*.h5"), tmp_path / "joined.zarr")
+    assert oocload.convert(str(tmp_path / "*.h5"), tmp_path / "joined.zarr", fields=["z"]).n_rows == 4
 
 
 def test_bad_vocabularies(tmp_path: Path) -> None:
