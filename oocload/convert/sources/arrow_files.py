@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
-from oocload.convert.sources.arrow_values import pyarrow
+from oocload.convert.sources.arrow_values import as_strings, pyarrow
 from oocload.convert.sources.identity import Facts, file_facts
 from oocload.errors import InvalidArgumentError, StoreFormatError
 
@@ -178,17 +178,19 @@ class Frame:
     label = "DataFrame"
 
     def __init__(self, frame: Any) -> None:
-        self._frame = frame
+        self._frame = frame.copy(deep=False)
+        self._frame.columns = [str(name) for name in frame.columns]  # numbers, where nobody named them
         self._step = max(1, _FRAME_PART_NBYTES * len(frame) // max(1, int(frame.memory_usage(index=False).sum())))
 
     @cached_property
     def schema(self) -> Any:
         """The Arrow schema."""
-        arrow = pyarrow()
-        try:
-            return arrow.Schema.from_pandas(self._frame, preserve_index=False)
-        except (arrow.ArrowInvalid, arrow.ArrowTypeError) as exc:
-            raise InvalidArgumentError(f"columns of the DataFrame must each hold values of one kind: {exc}") from exc
+        names = list(self._frame.columns)
+        if len(set(names)) < len(names):
+            twice = next(name for i, name in enumerate(names) if name in names[:i])
+            raise InvalidArgumentError(f"columns of the DataFrame must have names of their own, got {twice!r} twice")
+        with _from_pandas():
+            return pyarrow().Schema.from_pandas(self._frame, preserve_index=False)
 
     @property
     def parts(self) -> Sequence[Part]:
@@ -212,14 +214,25 @@ class Frame:
 
     def _batch(self, start: int, stop: int) -> Any:
         rows = self._frame.iloc[start:stop]
-        return pyarrow().RecordBatch.from_pandas(rows, schema=self.schema, preserve_index=False)
+        with _from_pandas():
+            return pyarrow().RecordBatch.from_pandas(rows, schema=self.schema, preserve_index=False)
 
 
 def dictionaries_of(batch: Any) -> dict[str, tuple[str, ...]]:
     """Return column → the words of its dictionary, of the columns that have one."""
     types = pyarrow().types
     found = {f.name: batch.column(f.name).dictionary for f in batch.schema if types.is_dictionary(f.type)}
-    return {name: tuple(map(str, words.to_pylist())) for name, words in found.items()}
+    words = {name: _words_of(getattr(dictionary, "storage", dictionary)) for name, dictionary in found.items()}
+    return {name: each for name, each in words.items() if each}
+
+
+def _words_of(dictionary: Any) -> tuple[str, ...]:
+    """Return the words of a dictionary as rows of it are turned to text; none where they are not so many texts."""
+    types, kind = pyarrow().types, dictionary.type
+    if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind) or dictionary.null_count:
+        return ()
+    words = as_strings(dictionary).to_pylist()
+    return tuple(words) if len(set(words)) == len(words) else ()
 
 
 def file_of(path: str) -> ArrowFile:
@@ -241,6 +254,18 @@ def _batches(reader: Any) -> Iterator[Any]:
 def _slices(batch: Any, n_rows: int) -> Iterator[Any]:
     for start in range(0, batch.num_rows, max(1, n_rows)):
         yield batch.slice(start, max(1, n_rows))
+
+
+@contextmanager
+def _from_pandas() -> Iterator[None]:
+    """Have what Arrow says of a column that it cannot take be an error for people."""
+    arrow = pyarrow()
+    try:
+        yield
+    except (arrow.ArrowException, TypeError) as exc:
+        raise InvalidArgumentError(
+            f"columns of the DataFrame must each hold values of one kind, such as Arrow has: {exc}"
+        ) from exc
 
 
 @contextmanager
