@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from oocload.errors import InvalidArgumentError
-from oocload.units import whole_number
+from oocload.units import true_or_false, whole_number
 
 PADDING, UNKNOWN = 0, 1
 SPECIAL = ("", "[UNK]")
@@ -65,6 +65,7 @@ class Text:
             raise InvalidArgumentError(
                 f"tokens must be 'words', 'characters', 'hashing' or a function, got {self.tokens!r}"
             )
+        true_or_false("lowercase", self.lowercase)
         whole_number("n_buckets", self.n_buckets, 2)
         for name, least in (("max_tokens", 3), ("maxlen", 1)):
             if getattr(self, name) is not None:
