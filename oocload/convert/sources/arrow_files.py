@@ -117,8 +117,23 @@ class IpcFile:
     @cached_property
     def parts(self) -> Sequence[Part]:
         """Record batches; those of a stream are gone through to know how many rows there are."""
+        return [part for part, _ in self._found]
+
+    @cached_property
+    def _found(self) -> list[tuple[Part, int]]:
+        """The parts, and where each begins in a stream."""
+        found = []
         with _opened(self.label), pyarrow().memory_map(self.label) as file, self._reader(file) as reader:
-            return [Part(batch.num_rows, batch.nbytes) for batch in _batches(reader)]
+            at = file.tell()
+            for batch in _batches(reader):
+                found.append((Part(batch.num_rows, batch.nbytes), at))
+                at = file.tell()
+        return found
+
+    @cached_property
+    def _has_dictionaries(self) -> bool:
+        """Whether batches need what came before them."""
+        return "dictionary<" in str(self.schema)
 
     def facts(self) -> Facts | None:
         """Return size and time."""
@@ -129,6 +144,9 @@ class IpcFile:
         with _opened(self.label), pyarrow().memory_map(self.label) as file, self._reader(file) as reader:
             if hasattr(reader, "get_batch"):
                 batch = reader.get_batch(part)
+            elif not self._has_dictionaries:  # going through what comes before takes long where there are many
+                file.seek(self._found[part][1])
+                batch = pyarrow("ipc").read_record_batch(pyarrow("ipc").read_message(file), self.schema)
             else:
                 batch = next(b for number, b in enumerate(reader) if number == part)
             yield from _slices(batch.select(list(columns)), n_rows)
