@@ -11,9 +11,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import machine
 import numpy as np
@@ -62,12 +64,53 @@ def read(folder: Path, start: int) -> np.ndarray:
     return rows.reshape(-1, *IMAGE_SHAPE)
 
 
+def write_npy_folder(folder: Path) -> None:
+    (folder / "samples").mkdir()
+    for number, row in enumerate(_rows(folder)):
+        np.save(folder / "samples" / f"{number}.npy", row)
+
+
+def write_png_folder(folder: Path) -> None:
+    import imagecodecs
+
+    (folder / "pictures").mkdir()
+    for number, row in enumerate(_rows(folder)):
+        (folder / "pictures" / f"{number}.png").write_bytes(imagecodecs.png_encode(row, level=1))
+
+
+def write_parquet(folder: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    tensors = pyarrow.fixed_shape_tensor(pyarrow.uint8(), IMAGE_SHAPE)
+    with pyarrow.parquet.ParquetWriter(folder / "images.parquet", pyarrow.schema([("x", tensors)])) as writer:
+        for start in range(0, n_rows(folder), _BATCH_ROWS):
+            flat = pyarrow.array(read(folder, start).reshape(-1))
+            lists = pyarrow.FixedSizeListArray.from_arrays(flat, _ROW_NBYTES)
+            writer.write_table(pyarrow.table({"x": pyarrow.ExtensionArray.from_storage(tensors, lists)}))
+
+
+def _rows(folder: Path) -> Iterator[np.ndarray]:
+    for start in range(0, n_rows(folder), _BATCH_ROWS):
+        yield from read(folder, start)
+
+
+WRITTEN: dict[str, Callable[[Path], None]] = {
+    "samples": write_npy_folder,
+    "pictures": write_png_folder,
+    "images.parquet": write_parquet,
+}
+SHUFFLED = "Zarr zstd, shuffled"
 SOURCES: dict[str, Source] = {
     "npy": lambda folder: folder / "images.npy",
     "HDF5 gzip": lambda folder: folder / "images.h5",
     "Zarr zstd": lambda folder: folder / "images.zarr",
     "batches": batches,
     "dask": dask_array,
+    "npy folder": lambda folder: folder / "samples",
+    "PNG folder": lambda folder: oocload.sources.ImageFolderSource(folder / "pictures"),
+    "Parquet": lambda folder: folder / "images.parquet",
+    SHUFFLED: lambda folder: folder / "images.zarr",
 }
 TAKES_CEILING = "memory" in inspect.signature(oocload.convert).parameters
 
@@ -75,6 +118,9 @@ TAKES_CEILING = "memory" in inspect.signature(oocload.convert).parameters
 def measure_memory(folder: Path, quick: bool) -> list[Result]:
     """Convert each source to each target under each ceiling; print a table."""
     write_stores(folder, _QUICK_ROWS if quick else _N_ROWS, ["images.npy", "images.h5", "images.zarr"])
+    for path, write in {} if quick else WRITTEN.items():
+        write(folder)
+        assert (folder / path).exists()
     ceilings = CEILINGS[: 1 if quick else None] if TAKES_CEILING else (0,)
     results = []
     print_header("source, target", "ceiling, MiB", "peak above imports, MiB", "of the ceiling", "within 110 % + 16 MiB")
@@ -86,7 +132,7 @@ def measure_memory(folder: Path, quick: bool) -> list[Result]:
                 result = run(name, folder, folder / target, ceiling)
                 results.append({"source": name, "target": target, "ceiling": ceiling, **result})
                 print_row(f"{name}, {target}", f"{ceiling / MIB:.0f}", *shown(result, ceiling))
-    for file in ("images.npy", "images.h5", "images.zarr"):
+    for file in ("images.npy", "images.h5", "images.zarr", *WRITTEN):
         remove(folder / file)
     return results
 
@@ -98,7 +144,7 @@ def run(source: str, folder: Path, target: Path, ceiling: int) -> Result:
     if done.returncode:
         remove(target)
         return {"failed": done.stderr.strip().splitlines()[-1]}
-    _check(folder / "images.npy", target)
+    _check(folder / "images.npy", target, source == SHUFFLED)
     remove(target)
     result: Result = json.loads(done.stdout.splitlines()[-1])
     if ceiling:
@@ -107,9 +153,13 @@ def run(source: str, folder: Path, target: Path, ceiling: int) -> Result:
     return result
 
 
-def _check(source: Path, target: Path) -> None:
-    rows = np.load(source, mmap_mode="r")
-    np.testing.assert_array_equal(read_back(target), rows)
+def _check(source: Path, target: Path, is_shuffled: bool) -> None:
+    rows, got = np.load(source, mmap_mode="r"), read_back(target)
+    if is_shuffled:
+        assert not np.array_equal(got, rows)
+        assert sorted(map(crc32, got)) == sorted(map(crc32, rows))
+    else:
+        np.testing.assert_array_equal(got, rows)
 
 
 def shown(result: Result, ceiling: int) -> list[str]:
@@ -121,8 +171,8 @@ def shown(result: Result, ceiling: int) -> list[str]:
 
 def main() -> None:
     name, folder, target, ceiling = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
-    if find_spec("dask") is not None:
-        import dask.array  # noqa: F401
+    for module in filter(find_spec, ("dask", "pyarrow", "PIL")):
+        import_module({"dask": "dask.array", "pyarrow": "pyarrow.parquet", "PIL": "PIL.Image"}[module])
     source = SOURCES[name](folder)
     warm_up(target)
     options: dict[str, Any] = {"memory": ceiling} if ceiling else {}
@@ -130,6 +180,8 @@ def main() -> None:
         options["level"] = ZSTD_LEVEL
     imports = machine.status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far
+    if name == SHUFFLED:
+        options |= {"shuffle": True, "seed": 0}
     report = oocload.convert(source, target, progress=False, **options)
     peak = machine.status("VmHWM") - imports
     print(json.dumps({"rows": report.n_rows, "imports": imports, "peak_above_imports": peak}))

@@ -4,6 +4,9 @@
 - **npy to Zarr zstd**: beside ``dask.array.to_zarr`` and zarr-python, chunk by chunk and as one assignment.
 - **HDF5 gzip to Zarr zstd**: beside dask.
 - **proof**: with journal and checksums, and with neither.
+- **npy folder**, **photographs**, **small images**: one file per sample, beside loops of `np.load` and Pillow.
+- **CSV**: beside pyarrow's own reading of the same files.
+- **shuffle**: a uniformly random order, beside a plain conversion of the same store.
 - **memory**: the peak RSS above imports of conversions under several ceilings, each in a process of its own.
 
 Chunks, levels and filters are the same for all. What each contender writes is read back with h5py or zarr and compared
@@ -29,14 +32,18 @@ from typing import Any
 
 import machine
 import numpy as np
+import source_csv
 from conversion_memory import measure_memory
 from conversions import Case, cases, read_back, remove, stored_nbytes, write_sources
 from datasets import DATASETS, Dataset
 from overheads import as_range, print_header, print_row
+from source_questions import SOURCES, remove_sources, shuffled
 from store_statistics import counted, ratios
 
-MEMORY = "memory"
+MEMORY, CSV, SHUFFLE = "memory", "CSV", "shuffle"
 QUESTIONS = ("npy to HDF5 gzip", "npy to Zarr zstd", "HDF5 gzip to Zarr zstd", "proof, HDF5 gzip", "proof, Zarr zstd")
+
+EVERYTHING = [*QUESTIONS, *SOURCES, CSV, SHUFFLE, MEMORY]
 
 Result = dict[str, Any]
 
@@ -68,7 +75,7 @@ def measure_case(folder: Path, case: Case, rows: np.ndarray, rounds: int) -> Res
 
 
 def measure_speed(folder: Path, dataset: Dataset, args: argparse.Namespace) -> Mapping[str, Result]:
-    chosen = [name for name in args.only if name != MEMORY]
+    chosen = [name for name in args.only if name in QUESTIONS]
     if not chosen:
         return {}
     rows = dataset.make(dataset.quick_rows // 4 if args.quick else args.rows or dataset.n_rows // 2)
@@ -84,6 +91,23 @@ def measure_speed(folder: Path, dataset: Dataset, args: argparse.Namespace) -> M
     return results
 
 
+def measure_sources(folder: Path, args: argparse.Namespace) -> Mapping[str, Result]:
+    results: dict[str, Result] = {}
+    for name in (n for n in args.only if n in SOURCES):
+        rows, known = SOURCES[name](folder, args.quick)
+        for question, case in known.items():
+            results[question] = {"n_rows": len(rows), **measure_case(folder, case, rows, args.rounds)}
+            show(question, results[question])
+        remove_sources(folder, known)
+    if CSV in args.only:
+        results[CSV] = source_csv.measure(folder, 10**6 if args.quick else 10**8, args.rounds)
+        for case in source_csv.cases().values():
+            remove(folder / case.source)
+    if SHUFFLE in args.only:
+        results[SHUFFLE] = shuffled(folder, args.quick, args.rounds)
+    return results
+
+
 def show(title: str, result: Result) -> None:
     print_header(title, "GB/s", "MiB on disk", "times as long as the first")
     longer = next(values for name, values in result.items() if name.startswith("times_of_"))
@@ -95,7 +119,7 @@ def show(title: str, result: Result) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=[*QUESTIONS, MEMORY], nargs="+", default=[*QUESTIONS, MEMORY])
+    parser.add_argument("--only", choices=EVERYTHING, nargs="+", default=EVERYTHING)
     parser.add_argument("--data", choices=DATASETS, nargs="+", default=["images"])
     parser.add_argument("--rows", type=int, help="rows of each array; default: about 200 MB of it")
     parser.add_argument("--quick", action="store_true", help="small arrays, one round; its figures mean little")
@@ -106,6 +130,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.dir) as name:
         folder = Path(name)
         results: Result = {"speed": {data: measure_speed(folder, DATASETS[data], args) for data in args.data}}
+        results["sources"] = measure_sources(folder, args)
         if MEMORY in args.only:
             results[MEMORY] = measure_memory(folder, args.quick)
     machine.save(args.json, {"benchmark": "convert", **machine.facts("warm"), "results": results})

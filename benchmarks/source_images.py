@@ -67,7 +67,7 @@ def by_pillow(source: Path, target: Path, size: Size, n_threads: int = 1) -> Non
     paths = _paths(source)
     classes = sorted({path.parent.name for path in paths})
     y = np.array([classes.index(path.parent.name) for path in paths])
-    shape, chunks = (len(paths), *size, 3), (_chunk_rows(size), *size, 3)
+    shape, chunks = (len(paths), *size, 3), (min(len(paths), _chunk_rows(size)), *size, 3)
     if target.suffix == ".h5":
         options: dict[str, Any] = {"compression": "gzip", "compression_opts": GZIP_LEVEL}
         with h5py.File(target, "w") as file:

@@ -12,6 +12,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = [
+    "oocload.loader.images",
+    "oocload.convert.sources.image_folder",
+    "oocload.convert.sources.npy_folder",
+    "oocload.convert.sources.anndata",
+    "oocload.convert.sources.arrow",
+    "oocload.convert.sources.csv",
+    "oocload.convert.sources.hugging_face",
+    "oocload.convert.sources.known",
+    "oocload.convert.sources.rows",
+    "oocload.convert.sources.text",
+    "oocload.convert.sources.tf_data",
+    "oocload.convert.sources.tfrecord",
+    "oocload.convert.sources.torch",
+    "oocload.convert.sources.webdataset",
+    "oocload.convert.sources.xarray",
     "oocload.opening",
     "oocload.stores",
     "oocload.loader.loader",

@@ -115,6 +115,11 @@ def test_convert_benchmark(tmp_path: Path) -> None:
     assert all(list(speed[f"proof, {kind}"]["times_of_without"]) == ["with"] for kind in ("HDF5 gzip", "Zarr zstd"))
     sizes = speed["npy to HDF5 gzip"]["stored_nbytes"]
     assert sizes["oocload"] <= 1.01 * sizes["h5py"]
+    sources = results["sources"]
+    assert set(sources["npy folder to HDF5 gzip"]["gb_per_s"]) == {"oocload", "np.load and h5py"}
+    assert set(sources["photographs to Zarr zstd"]["gb_per_s"]) == {"oocload", "Pillow", "Pillow, threads"}
+    assert {"source", "stream", "whole"} <= set(sources["CSV"]["CSV of numbers"]["mb_per_s"])
+    assert all(r["shuffled_takes_times_plain"]["median"] > 0 for r in sources["shuffle"]["images"].values())
     assert {r["target"] for r in results["memory"]} == {"out.h5", "out.zarr"}
     assert all(r["rows"] == 256 for r in results["memory"])
     assert shown.count("\n| npy, out.h5 | ") == 1

@@ -34,8 +34,7 @@ def state(file: h5py.File) -> State:
     """Read all of a file: the content of its datasets and of their attributes."""
     found: State = {}
     for name, dataset in sorted(file.items()):
-        rows = dataset[()]
-        found[name] = (rows.dtype.str, rows.shape, rows.tobytes())
+        found[name] = dataset[()].tolist()
         found[f"{name}@"] = {key: plain(value) for key, value in sorted(dataset.attrs.items())}
     found["@"] = {key: plain(value) for key, value in sorted(file.attrs.items())}
     return found

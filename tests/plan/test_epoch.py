@@ -133,7 +133,7 @@ def test_half_of_each_block_goes_to_the_next_slab(window_blocks: int, seed: int)
 
 @settings(deadline=None)
 @given(
-    n_rows=st.integers(8, 300),
+    n_rows=st.integers(8, 150),
     block_rows=st.integers(1, 40),
     window_blocks=st.integers(1, 5),
     parts=st.integers(1, 4),

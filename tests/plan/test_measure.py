@@ -49,7 +49,7 @@ def test_a_batch_is_looked_at_as_it_is() -> None:
 
 
 def test_a_large_epoch_is_sampled_in_proportion() -> None:
-    grid = BlockGrid(2**22, 256)
+    grid = BlockGrid(2**20, 256)
     o = planned(grid, 64, 512)
     found = measure(o, Selection.of_grid(grid), 0)
     assert found.batches <= 3000

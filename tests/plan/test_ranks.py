@@ -100,9 +100,10 @@ def test_ranks_must_divide_the_streams() -> None:
 def test_other_rows_are_left_out_or_repeated_each_epoch(uneven: Uneven, n_rows: int, block_rows: int) -> None:
     counts = np.zeros(n_rows)
     n_epochs = 400
+    ranks = [planned(BlockGrid(n_rows, block_rows), 1, 2, share=Share(rank, 4, uneven)) for rank in range(4)]
     for epoch in range(n_epochs):
-        for rank in range(4):
-            plan = planned(BlockGrid(n_rows, block_rows), 1, 2, share=Share(rank, 4, uneven)).plan(epoch)
+        for rank in ranks:
+            plan = rank.plan(epoch)
             for i in range(plan.n_batches):
                 counts[plan.batch_rows(i)] += 1
     each = 4 * Share(0, 4, uneven).n_rows(n_rows) / n_rows

@@ -76,9 +76,9 @@ def test_rows_come_in_proportion(ordered: bool) -> None:
     assert all(abs(found / wanted - 1) < 0.02 for found, wanted in by_weight)
 
 
-def test_twenty_million_rows() -> None:
+def test_seventeen_million_rows() -> None:
     """More than 2**24, where single precision and multinomial samplers elsewhere stop."""
-    n_rows, n_kinds = 20_000_000, 1000
+    n_rows, n_kinds = 17_000_000, 1000
     kind = (np.arange(n_rows, dtype=np.int64) * 2654435761 % n_rows % n_kinds).astype(np.int32)
     weights = (kind + 1).astype(np.float32)
     pool = Draws(Selection.of_grid(BlockGrid(n_rows, 4096)), weights, 4096, 1)
@@ -88,7 +88,7 @@ def test_twenty_million_rows() -> None:
         rows = pool.cover(0, first, visits.take(slice(first, first + 512))).rows()
         counts += np.bincount(kind[rows], minlength=n_kinds)
         last = max(last, int(rows.max()))
-    assert last > 19_990_000
+    assert last > 16_990_000
     totals = np.bincount(kind, weights, minlength=n_kinds)
     assert stats.chisquare(counts, totals / totals.sum() * n_rows).pvalue > 1e-3
 

@@ -49,6 +49,7 @@ def epoch(store: Any, **options: Any) -> tuple[np.ndarray, np.ndarray, oocload.L
 def test_natural_order() -> None:
     names = ["part-10", "part-2", "part-1b", "part-1", "a/20/x", "a/3/x"]
     assert sorted(names, key=natural_key) == ["a/3/x", "a/20/x", "part-1", "part-1b", "part-2", "part-10"]
+    assert sorted(["m²", "m10", "m007", "m", "ma"], key=natural_key) == ["m", "m007", "m10", "ma", "m²"]
 
 
 def test_a_glob_joins_in_natural_order(parts: Path) -> None:

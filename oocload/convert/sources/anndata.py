@@ -45,8 +45,12 @@ class AnnDataSource(FieldGroup):
 
     Examples
     --------
-    >>> import oocload
+    >>> import anndata, numpy as np, oocload, pandas
+    >>> types = pandas.DataFrame({"cell_type": ["B", "T", "B"]}, index=["a", "b", "c"])
+    >>> anndata.AnnData(np.ones((3, 5), "float32"), obs=types).write_h5ad("cells.h5ad")
     >>> report = oocload.convert("cells.h5ad", "cells.zarr", fields=["X", "obs/cell_type"])
+    >>> oocload.open("cells.zarr").field("obs/cell_type").meaning.vocabulary
+    ('B', 'T')
 
     """
 

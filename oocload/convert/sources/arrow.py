@@ -134,7 +134,7 @@ class ArrowSource(RecordSource[Rows]):
     @property
     def least_piece_nbytes(self) -> int:
         """A row, and the pages of a row group that are decoded at a time."""
-        return max(_PASS_NBYTES // 4, self._row_nbytes)
+        return self._pages_nbytes + max(_PASS_NBYTES // 4, self._row_nbytes)
 
     def record_identity(self) -> Identity | None:
         """Return sizes and times of files, and the options; None for tables in memory."""
@@ -146,7 +146,7 @@ class ArrowSource(RecordSource[Rows]):
     def pieces(self, piece_nbytes: int, start: int, stop: int | None) -> Iterator[Rows]:
         """Yield row groups and record batches; those that are too large are decoded here, some rows at a time."""
         _ = self._complete  # the vocabularies, before many threads ask for them
-        step = max(1, piece_nbytes // self._row_nbytes)
+        step = max(1, (piece_nbytes - self._pages_nbytes) // self._row_nbytes)
         end = self.n_records if stop is None else stop
         at = bisect_right(self._starts, start) - 1
         while at < len(self._places) and self._starts[at] < end:
@@ -240,6 +240,11 @@ class ArrowSource(RecordSource[Rows]):
                     yield self._table(file, [batch])
 
         return complete([field for field in self._fields if field.name in names], tables, self.label)
+
+    @cached_property
+    def _pages_nbytes(self) -> int:
+        """The share of a piece, of which there are two at least, in pages that one thread decodes."""
+        return self._files[0].pages_nbytes // 2
 
     @cached_property
     def _row_nbytes(self) -> int:

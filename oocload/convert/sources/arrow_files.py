@@ -17,6 +17,7 @@ IPC = (".arrow", ".feather", ".ipc", ".arrows")
 
 
 _FRAME_PART_NBYTES = 2**22
+_PAGE_NBYTES = 2**20  # as Parquet is mostly written; a page is held as it is stored, and decoded
 
 
 class Part(NamedTuple):
@@ -49,6 +50,11 @@ class ArrowFile(Protocol):
     @property
     def parts(self) -> Sequence[Part]:
         """The parts, in order."""
+        ...
+
+    @property
+    def pages_nbytes(self) -> int:
+        """What decoding takes beside the rows."""
         ...
 
     @property
@@ -88,6 +94,17 @@ class ParquetFile:
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         return [Part(group.num_rows, group.total_byte_size) for group in groups]
 
+    @cached_property
+    def pages_nbytes(self) -> int:
+        """What the pages of all columns take that are decoded at a time."""
+        with _opened(self.label):
+            metadata = pyarrow("parquet").read_metadata(self.label)
+        largest = max((metadata.row_group(i) for i in range(metadata.num_row_groups)), key=_nbytes, default=None)
+        if largest is None:
+            return 0
+        columns = [largest.column(i).total_uncompressed_size for i in range(largest.num_columns)]
+        return sum(2 * min(_PAGE_NBYTES, nbytes) for nbytes in columns)
+
     def facts(self) -> Facts | None:
         """Return size and time."""
         return file_facts(self.label)
@@ -103,6 +120,7 @@ class IpcFile:
     """An Arrow IPC file, or a stream; its parts are record batches, of a stream all in one."""
 
     part_name = "record batch"
+    pages_nbytes = 0
 
     def __init__(self, path: str) -> None:
         self.label = path
@@ -123,11 +141,16 @@ class IpcFile:
     def _found(self) -> list[tuple[Part, int]]:
         """The parts, and where each begins in a stream."""
         found = []
-        with _opened(self.label), pyarrow().memory_map(self.label) as file, self._reader(file) as reader:
-            at = file.tell()
-            for batch in _batches(reader):
-                found.append((Part(batch.num_rows, batch.nbytes), at))
+        with _opened(self.label), pyarrow().memory_map(self.label) as file:
+            with self._reader(file) as reader:
+                first = next(_batches(reader), None)
+            rate = 0 if first is None else -(-first.nbytes // max(1, first.num_rows))
+            file.seek(0)
+            with self._reader(file, [0]) as reader:  # one column tells how many rows there are
                 at = file.tell()
+                for batch in _batches(reader):
+                    found.append((Part(batch.num_rows, rate * batch.num_rows), at))
+                    at = file.tell()
         return found
 
     @cached_property
@@ -141,29 +164,33 @@ class IpcFile:
 
     def read(self, part: int, columns: Sequence[str], n_rows: int) -> Iterator[Any]:
         """Yield a record batch, in slices."""
-        with _opened(self.label), pyarrow().memory_map(self.label) as file, self._reader(file) as reader:
+        wanted = [self.schema.get_field_index(name) for name in columns]
+        with _opened(self.label), pyarrow().OSFile(self.label) as file, self._reader(file, wanted) as reader:
             if hasattr(reader, "get_batch"):
                 batch = reader.get_batch(part)
             elif not self._has_dictionaries:  # going through what comes before takes long where there are many
                 file.seek(self._found[part][1])
-                batch = pyarrow("ipc").read_record_batch(pyarrow("ipc").read_message(file), self.schema)
+                batch = reader.read_next_batch()
             else:
                 batch = next(b for number, b in enumerate(reader) if number == part)
             yield from _slices(batch.select(list(columns)), n_rows)
 
-    def _reader(self, file: Any) -> Any:
+    def _reader(self, file: Any, columns: list[int] | None = None) -> Any:
         ipc, arrow = pyarrow("ipc"), pyarrow()
+        options = ipc.IpcReadOptions(use_threads=False, included_fields=columns)
+        pool = arrow.system_memory_pool()  # others keep what they get
         try:
-            return ipc.open_file(file)
+            return ipc.open_file(file, options=options, memory_pool=pool)
         except arrow.ArrowInvalid:  # without the magic number of a file, it may be a stream
             file.seek(0)
-            return ipc.open_stream(file)
+            return ipc.open_stream(file, options=options, memory_pool=pool)
 
 
 class MemoryTable:
     """A table in memory; its parts are its chunks."""
 
     part_name = "chunk"
+    pages_nbytes = 0
     label = "table"
 
     def __init__(self, table: Any) -> None:
@@ -193,6 +220,7 @@ class Frame:
     """A DataFrame of pandas, without its index; its parts are some rows each, that become Arrow's one by one."""
 
     part_name = "part"
+    pages_nbytes = 0
     label = "DataFrame"
 
     def __init__(self, frame: Any) -> None:
@@ -261,6 +289,10 @@ def file_of(path: str) -> ArrowFile:
 def is_arrow(path: str) -> bool:
     """Whether a path ends as those of Parquet and Arrow IPC files do."""
     return path.lower().endswith((*PARQUET, *IPC)) and os.path.isfile(path)
+
+
+def _nbytes(group: Any) -> int:
+    return int(group.total_byte_size)
 
 
 def _batches(reader: Any) -> Iterator[Any]:

@@ -30,7 +30,8 @@ class CsvSource(RecordSource[Block]):
     """Rows of delimited text: one file or several, plain or packed (``.gz``, ``.bz2``, ``.zst``).
 
     Each column becomes a field of its name: numbers and bools of their type, as the first MiB of the first file tells
-    it (``int64``, ``float64``, ``bool``), and text, dates included, as ragged bytes. Missing numbers are NaN. Options
+    it (``int64``, ``float64``, ``bool``), and text, dates included, as ragged bytes. Where more than half of a column
+    are numbers there, a word in it is an error. Missing numbers are NaN. Options
     make matrices, labels and tokens of columns.
 
     Parameters

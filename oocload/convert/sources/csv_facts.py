@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from oocload.convert.sources.arrow_values import items_or, one_array, pyarrow
+from oocload.convert.sources.arrow_values import computed, items_or, one_array, pyarrow
 from oocload.convert.sources.columns import ColumnField, columns_of
 from oocload.convert.sources.csv_blocks import (
     AUTO,
@@ -173,9 +173,15 @@ class CsvFacts:
                 return arrow.uint64()
         if types.is_floating(kind) or types.is_null(kind) or types.is_integer(kind):
             return arrow.float64()  # numbers of which some are missing are floats, for the sake of NaN
-        return kind if types.is_boolean(kind) and not column.null_count else arrow.string()
+        if types.is_boolean(kind) and not column.null_count:
+            return kind
+        return (None if name in self._choice.as_text else _mostly_numbers(column)) or arrow.string()
 
 
+_LEAST_SHARE = 0.5  # of the beginning of a column, for a column of numbers
+_EMPTY = r"^\s*$"
+_WHOLE = r"^\s*[-+]?[0-9]+\s*$"
+_NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
 _NO_BYTES = np.empty(0, np.uint8)
 
 
@@ -183,6 +189,21 @@ def _is_exact(column: Any) -> bool:
     """Whether float64 has all numbers of a column, were they whole ones."""
     found = items_or(one_array(column), 0)
     return bool((np.abs(found.astype(np.float64)) < _NOT_EXACT).all())
+
+
+def _mostly_numbers(column: Any) -> Any:
+    """Return the type of a column of which more than half are numbers: what else is there is to be named as wrong."""
+    arrow = pyarrow()
+    if not arrow.types.is_string(column.type):
+        return None
+
+    def count(pattern: str) -> int:
+        return int(computed("sum", computed("match_substring_regex", column, pattern=pattern)).as_py() or 0)
+
+    n_numbers, n_values = count(_NUMBER), len(column) - count(_EMPTY)
+    if n_numbers <= _LEAST_SHARE * n_values:
+        return None
+    return arrow.int64() if n_values == len(column) and n_numbers == count(_WHOLE) else arrow.float64()
 
 
 def _arrow_type(dtype: np.dtype[Any]) -> Any:

@@ -48,6 +48,7 @@ class HfTable:
     """One dataset; its parts are some rows each."""
 
     part_name = "part"
+    pages_nbytes = 0
 
     def __init__(self, dataset: Any, label: str) -> None:
         self.label = label

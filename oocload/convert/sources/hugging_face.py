@@ -121,7 +121,7 @@ class HuggingFaceStream(RowsSource):
     --------
     >>> import datasets, oocload
     >>> dataset = datasets.Dataset.from_dict({"text": ["good", "bad"], "label": [1, 0]}).to_iterable_dataset()
-    >>> oocload.convert(oocload.sources.HuggingFaceStream(dataset), "reviews.h5").fields
+    >>> oocload.convert(oocload.sources.HuggingFaceStream(dataset), "stream.h5").fields
     ('text', 'label')
 
     """

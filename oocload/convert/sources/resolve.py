@@ -24,7 +24,14 @@ from oocload.convert.sources.store import StoreField
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError, UnknownFieldError
 from oocload.stores.base import Store
 
-_KNOWN = ".npy, .npz, IDX (gzip or not), " + ", ".join((*stores.HDF5_SUFFIXES, *stores.ZARR_SUFFIXES))
+_KNOWN = ", ".join(
+    (
+        "a folder of images or .npy files",
+        ".npy, .npz, IDX (gzip or not), .csv, .tsv, .parquet, .arrow, .feather, .tfrecord, .tar",
+        *stores.HDF5_SUFFIXES,
+        *stores.ZARR_SUFFIXES,
+    )
+)
 
 
 def resolve(source: Any, fields: Sequence[str] | None, on_error: OnError | None = None) -> RowSource:
@@ -125,6 +132,11 @@ def _each_field(values: Mapping[str, Any]) -> dict[str, FieldSource]:
 
 
 def _one_field(name: str, value: Any) -> FieldSource:
+    if isinstance(value, str | os.PathLike) and (found := known_source(value)) is not None:
+        raise InvalidArgumentError(
+            f"source of field {name!r} must hold one array, and {found.label} holds records of several fields; convert "
+            "it by itself"
+        )
     if isinstance(value, str | os.PathLike | Store):
         arrays = _arrays_of(value, None)
         if len(arrays) != 1:
@@ -156,12 +168,21 @@ def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> di
         return _from_store_path(path, inner, fields)
     if is_idx(path):
         return _choose({"x": lambda: IdxSource(path)}, fields, path)
-    raise StoreFormatError(f"source must be one of {_KNOWN}, got {path!r}; rename it, or pass an array or batches")
+    raise StoreFormatError(
+        f"source must be one of {_KNOWN}, got {path!r}; rename it, or pass an array, batches or one of oocload.sources"
+    )
 
 
 def _from_store_path(path: str, inner: str, fields: Sequence[str] | None) -> dict[str, FieldSource]:
     """Return the fields of a store; what follows ``::`` may be a group or one field."""
-    store = stores.open(path)
+    try:
+        store = stores.open(path)
+    except StoreFormatError as exc:
+        if path.lower().rstrip("/").endswith((*stores.HDF5_SUFFIXES, *stores.ZARR_SUFFIXES)):
+            raise
+        raise StoreFormatError(
+            f"source must be one of {_KNOWN}, got the folder {path!r}, in which nothing of these was found"
+        ) from exc
     if inner in store.fields:
         return _of_store(store, [inner])
     return _of_store(stores.open(f"{path}::{inner}"), fields) if inner else _of_store(store, fields)

@@ -151,7 +151,7 @@ class SampleFiles(RecordSource[Range]):
             except StoreFormatError as exc:
                 if self.on_error == "raise":
                     raise
-                skipped.append(Skipped(path, str(exc)))
+                skipped.append(Skipped(path, str(exc).removeprefix(f"{path} ")))
                 kept[number] = False
         return kept, skipped
 

@@ -29,7 +29,8 @@ class Text:
         tokens, or their numbers, which are then kept as they are.
     vocabulary
         The tokens that have numbers, from 2 on; it may begin with ``""`` and ``"[UNK]"``, as a stored one does. None
-        finds them in a first pass over the column: in order of falling frequency, and among equals sorted.
+        finds them in a first pass over the column: in order of falling frequency, and among equals sorted. All
+        different tokens are held meanwhile, beside what ``memory`` allows.
     max_tokens
         The most that the vocabulary may hold, with the two special ones; None for all.
     n_buckets

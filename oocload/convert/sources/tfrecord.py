@@ -71,9 +71,17 @@ class TFRecordSource(RecordSource[Block]):
     Examples
     --------
     >>> import oocload
-    >>> features = {"image": ((28, 28), "uint8"), "label": "int64", "tokens": (None, "int64")}
+    >>> import tensorflow as tf  # only to have a file
+    >>> with tf.io.TFRecordWriter("train-0.tfrecord") as writer:
+    ...     for label in range(100):
+    ...         image = tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(28 * 28)]))
+    ...         number = tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))
+    ...         features = tf.train.Features(feature={"image": image, "label": number})
+    ...         writer.write(tf.train.Example(features=features).SerializeToString())
+    >>> features = {"image": ((28, 28), "uint8"), "label": "int64"}
     >>> source = oocload.sources.TFRecordSource("train-*.tfrecord", features=features)
-    >>> report = oocload.convert(source, "train.zarr")
+    >>> oocload.convert(source, "records.zarr").n_rows
+    100
 
     """
 

@@ -78,9 +78,16 @@ class WebDatasetSource(RecordSource[_Piece]):
 
     Examples
     --------
-    >>> import oocload
-    >>> source = oocload.sources.WebDatasetSource("train-*.tar", members={"x": "jpg;png", "y": "cls"})
-    >>> report = oocload.convert(source, "train.zarr", on_error="skip")
+    >>> import io, tarfile, oocload
+    >>> with tarfile.open("train-0.tar", "w") as tar:
+    ...     for i in range(10):
+    ...         for ending, data in {"txt": b"some text", "cls": b"%d" % (i % 2)}.items():
+    ...             member = tarfile.TarInfo(f"{i:04}.{ending}")
+    ...             member.size = len(data)
+    ...             tar.addfile(member, io.BytesIO(data))
+    >>> source = oocload.sources.WebDatasetSource("train-*.tar", members={"x": "txt", "y": "cls"})
+    >>> oocload.convert(source, "shards.zarr", on_error="skip").fields
+    ('id', 'x', 'y')
 
     """
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import struct
+import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -221,6 +223,20 @@ def tfrecord_files(folder: Path) -> tuple[Any, Expected]:
     return TFRecordSource(paths, features=features), {"x": [*X], "y": [*Y], "t": ROWS}
 
 
+def webdataset(folder: Path) -> tuple[Any, Expected]:
+    for part in range(0, N_ROWS, 40):
+        with tarfile.open(folder / f"{part:03d}.tar", "w") as tar:
+            for i in range(part, min(N_ROWS, part + 40)):
+                npy = io.BytesIO()
+                np.save(npy, X[i])
+                for ending, data in (("npy", npy.getvalue()), ("cls", str(Y[i]).encode())):
+                    info = tarfile.TarInfo(f"{i}.{ending}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+    ids = [np.frombuffer(str(i).encode(), np.uint8) for i in range(N_ROWS)]
+    return f"{folder}/*.tar", {"id": ids, "y": [*Y], "x": [*X]}
+
+
 def csv_files(folder: Path) -> tuple[Any, Expected]:
     words = [f"word {i}, and more\n" for i in range(N_ROWS)]
     for part in range(3):
@@ -246,7 +262,7 @@ def parquet(folder: Path) -> tuple[Any, Expected]:
 
 Kind = Callable[[Path], tuple[Any, Expected]]
 FILES: list[Kind] = [npy, npz, idx_plain, idx_gzip, hdf5, zarr_store, joined, glob, opened, vlen, text, csr]
-RECORDS: list[Kind] = [npy_folder, npy_folder_ragged, tfrecord_files, images, csv_files, parquet]
+RECORDS: list[Kind] = [npy_folder, npy_folder_ragged, tfrecord_files, webdataset, images, csv_files, parquet]
 FILES += RECORDS
 KINDS: list[Kind] = [*FILES, in_memory, zarr_array, batches, rows_one_by_one]
 

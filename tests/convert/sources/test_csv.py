@@ -284,10 +284,19 @@ class TestBadInput:
         with pytest.raises(StoreFormatError, match=message):
             converted(CsvSource(bad, dtypes={"b": "float64"}), tmp_path)
         assert not (tmp_path / "out.h5").exists()
-        with pytest.raises(StoreFormatError, match="bad.csv, line 6: must have 3 columns, got 1: '4'"):
+        with pytest.raises(StoreFormatError, match=message):  # as more than half of the column are numbers
             converted(bad, tmp_path)
+        with pytest.raises(StoreFormatError, match="bad.csv, line 6: must have 3 columns, got 1: '4'"):
+            converted(CsvSource(bad, dtypes={"b": "str"}), tmp_path)
         with pytest.raises(StoreFormatError, match="bad.csv, line 3: column 'b' must hold numbers"):
             converted(CsvSource(bad, features=["a", "b"]), tmp_path)
+
+    def test_a_column_of_words_and_some_numbers_is_text(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "t.csv", "a,b,c\n1,1, 1\nx,2,\ny,z,2e3\n2,w,-.5\nz,,-\n")
+        got = converted(CsvSource(path, on_error="skip"), tmp_path)
+        assert texts(got["a"]) == ["1", "x", "y", "2"]
+        assert texts(got["b"]) == ["1", "2", "z", "w"]
+        assert np.array_equal(got["c"], [1, np.nan, 2000, -0.5], equal_nan=True)
 
     def test_is_skipped_and_listed(self, bad: Path, tmp_path: Path) -> None:
         source = CsvSource(bad, dtypes={"b": "float64"}, labels=["s"], on_error="skip")
@@ -421,3 +430,11 @@ def test_a_function_that_makes_no_tokens_is_an_error_that_names_the_column(tmp_p
     source = CsvSource(write(tmp_path / "a.csv", "t\nx\n"), text={"t": lambda _: made})
     with pytest.raises(StoreFormatError, match=r"a.csv: column 't' must become a list of words or of whole numbers"):
         converted(source, tmp_path)
+
+
+def test_words_of_digits_stay_words_where_labels_or_text_are_asked(tmp_path: Path) -> None:
+    source = CsvSource(write(tmp_path / "a.csv", "a,b\n007,01 x\n7,01\n"), labels=["a"], text=["b"])
+    oocload.convert(source, tmp_path / "out.h5", progress=False)
+    with oocload.open(tmp_path / "out.h5") as store:
+        assert store.field("a").meaning.vocabulary == ("007", "7")
+        assert store.field("b").meaning.vocabulary == ("", "[UNK]", "01", "x")

@@ -126,7 +126,7 @@ class TestObjects:
 
 def test_what_can_begin_anywhere(tmp_path: Path) -> None:
     can = {kind.__name__: resolve(kind(new(tmp_path, kind))[0], None).can_jump for kind in KINDS}
-    from_the_first = ["npz", "idx_gzip", "tfrecord_files", "csv_files", "batches", "rows_one_by_one"]
+    from_the_first = ["npz", "idx_gzip", "tfrecord_files", "webdataset", "csv_files", "batches", "rows_one_by_one"]
     assert [name for name, jumps in can.items() if not jumps] == from_the_first
 
 

@@ -61,6 +61,15 @@ def test_bad_options(tmp_path: Path, path: str, options: Any, error: Any, messag
         oocload.sources.from_path({"x": "a.npy"}, label="y")
 
 
+def test_records_are_no_field_and_an_empty_folder_is_nothing(tmp_path: Path) -> None:
+    path = folder_of_csv(tmp_path) / "part-1.csv"
+    with pytest.raises(oocload.InvalidArgumentError, match="field 'x' must hold one array, and .*part-1.csv holds rec"):
+        oocload.convert({"x": path}, tmp_path / "t.h5")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(oocload.StoreFormatError, match="source must be one of .*, got the folder .*empty', in which"):
+        oocload.convert(tmp_path / "empty", tmp_path / "t.h5")
+
+
 def test_every_kind_is_public() -> None:
     for kind in (*PATH_KINDS, *OBJECT_KINDS):
         assert kind.__name__ in oocload.sources.__all__
