@@ -13,6 +13,8 @@ import click
 import oocload
 from oocload.errors import InvalidArgumentError, OocloadError
 
+_PYTHON = {"True": True, "False": False, "None": None}
+
 
 class _Commands(click.Group):
     """Turns oocload's errors into one line and exit code 2."""
@@ -158,10 +160,12 @@ def _source(sources: Sequence[str]) -> str | dict[str, str]:
 
 
 def _value(text: str) -> Any:
-    """Return what an option's text says: JSON, or itself."""
+    """Return what an option's text says: JSON, one of Python's True, False and None, or itself."""
+    if text in _PYTHON:
+        return _PYTHON[text]
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

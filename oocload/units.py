@@ -84,3 +84,10 @@ def whole_number(name: str, value: Any, low: int, high: int | None = None) -> in
     if number is None or number < low or (high is not None and number > high):
         raise InvalidArgumentError(f"{name} must be a whole number {rule}, got {value!r}")
     return number
+
+
+def true_or_false(name: str, value: Any) -> bool:
+    """Return a bool, also from NumPy's; text such as "no", which Python takes for true, is refused."""
+    if value not in (True, False) or isinstance(value, str):
+        raise InvalidArgumentError(f"{name} must be True or False, got {value!r}")
+    return bool(value)

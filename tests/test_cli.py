@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from oocload.cli import _value
 from tests.conftest import read_back
 from tests.verify.checksums import add_checksums
 
@@ -198,3 +199,10 @@ def test_an_interrupted_conversion_says_how_to_go_on(tmp_path: Path) -> None:
         r"oocload: interrupted; [\d,]+ rows are kept beside t\.h5: pass resume=True \(--resume\) to go on\n", said
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == [".t.h5.oocload", "x.npy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("False", False), ("true", True), ("None", None), ("[1]", [1]), ("a", "a")]
+)
+def test_values_of_options_are_json_or_pythons_or_text(text: str, value: object) -> None:
+    assert _value(text) == value

@@ -15,6 +15,7 @@ _START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _EXIF_APP, _END_OF_IMAGE = 0xE1, b"\xff\xd9"
 _ORIENTATION = 0x0112
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _MAGIC = (b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P4", b"P5", b"P6")
 
 
@@ -26,9 +27,9 @@ class ImageHead(NamedTuple):
     kind
         Format; "other" for those that only Pillow knows.
     height, width
-        Pixels, as stored; 0 of "other".
+        Pixels, as stored; 0 of "other" until Pillow has told.
     n_channels
-        Of JPEG; else 0.
+        As stored: of PNG with alpha, 2 and 4; of palettes 3. 0 where that is not known.
     progressive
         Whether all of it must be held before any is decoded.
     at
@@ -69,10 +70,10 @@ def image_head(data: bytes) -> ImageHead | None:
         if data.startswith(b"\xff\xd8"):
             return _jpeg_head(data)
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
-            width, height = struct.unpack_from(">II", data, 16)
-            return ImageHead("png", height, width)
+            width, height, _, colours = struct.unpack_from(">IIBB", data, 16)
+            return ImageHead("png", height, width, _PNG_CHANNELS.get(colours, 0))
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-            return ImageHead("webp", *_webp_size(data))
+            return ImageHead("webp", *_webp_size(data), 3)
     except (struct.error, IndexError) as exc:
         raise NotEnoughError from exc
     return ImageHead("other") if data.startswith(_MAGIC) else None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from oocload.chunks.image_head import ImageHead, NotEnoughError, image_head, is_cut_off, orientation_of
 from oocload.errors import InvalidArgumentError, StoreFormatError
 from oocload.optional import require
-from oocload.units import whole_number
+from oocload.units import true_or_false, whole_number
 
 Mode = Literal["rgb", "grey"]
 Fit = Literal["resize", "crop", "pad"]
@@ -28,6 +28,7 @@ _DRAFT_SCALES = (8, 4, 2)
 _DRAFT_TIMES = 2  # of the size that is asked for, that a draft has at least
 _PIXEL_NBYTES = 12  # decoded, as Pillow holds it, and what a codec takes beside
 _COEFFICIENT_NBYTES = 2
+_GREYS = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I", "F")  # of Pillow's modes
 _ORIENTATION = 0x0112
 _RED, _GREEN, _BLUE = 19595, 38470, 7471  # ITU-R 601-2 luma, as Pillow has it: of 65536
 
@@ -85,6 +86,8 @@ class ImageForm:
             object.__setattr__(self, "size", (height, width))
         if self.fit not in get_args(Fit):
             raise InvalidArgumentError(f"fit must be 'resize', 'crop' or 'pad', got {self.fit!r}")
+        for name in ("orient", "draft"):
+            true_or_false(name, getattr(self, name))
         if self.mode is not None and self.mode not in get_args(Mode):
             raise InvalidArgumentError(f"mode must be 'rgb', 'grey' or None, got {self.mode!r}")
 
@@ -184,6 +187,22 @@ def head_of(data: bytes, name: str) -> ImageHead:
     return head
 
 
+def measured(head: ImageHead, file: str | bytes) -> ImageHead:
+    """Return what an image is, with size and channels as Pillow tells them of formats that only it knows.
+
+    Nothing is decoded. Where Pillow cannot tell either, decoding will.
+    """
+    if head.kind != "other":
+        return head
+    pillow = require("PIL.Image", "images", "decoding images other than JPEG, PNG and WebP")
+    try:
+        with pillow.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            n_channels = 1 if image.mode in _GREYS else 3
+            return head._replace(height=image.height, width=image.width, n_channels=n_channels)
+    except Exception:  # a damaged file is an error of as many kinds as Pillow has decoders
+        return head
+
+
 def _is_fast(head: ImageHead) -> bool:
     """Whether imagecodecs decodes it to what it shows: all but colours of printing, which need converting."""
     return head.kind in ("png", "webp") or (head.kind == "jpeg" and head.n_channels in (1, 3))
@@ -210,7 +229,7 @@ def _by_pillow(data: bytes, name: str, draft: tuple[int, int] | None, orient: bo
             upright = ops.exif_transpose(image) if orient else image
             if upright.mode in ("1", "LA"):
                 upright = upright.convert("L")
-            elif upright.mode not in ("L", "RGB", "I;16", "I;16B", "I;16L", "I", "F"):
+            elif upright.mode not in ("RGB", *_GREYS):
                 upright = upright.convert("RGB")
             found = np.asarray(upright)
     except Exception as exc:  # a damaged file is an error of as many kinds as Pillow has decoders

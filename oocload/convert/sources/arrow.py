@@ -209,6 +209,10 @@ class ArrowSource(RecordSource[Rows]):
     @cached_property
     def _kinds(self) -> dict[str, ColumnKind]:
         first = self._files[0]
+        names = first.schema.names
+        if len(set(names)) < len(names):
+            twice = next(name for i, name in enumerate(names) if name in names[:i])
+            raise StoreFormatError(f"columns of {first.label} must have names of their own, got {twice!r} twice")
         for file in self._files[1:]:
             if file.schema.names != first.schema.names or file.schema.types != first.schema.types:
                 raise StoreFormatError(
@@ -235,7 +239,7 @@ class ArrowSource(RecordSource[Rows]):
                 for batch in self._read(file, part, columns, max(1, _PASS_NBYTES // self._row_nbytes)):
                     yield self._table(file, [batch])
 
-        return complete([field for field in self._fields if field.name in names], tables)
+        return complete([field for field in self._fields if field.name in names], tables, self.label)
 
     @cached_property
     def _pages_nbytes(self) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
-from oocload.convert.sources.arrow_values import pyarrow
+from oocload.convert.sources.arrow_values import as_strings, pyarrow
 from oocload.convert.sources.identity import Facts, file_facts
 from oocload.errors import InvalidArgumentError, StoreFormatError
 
@@ -135,13 +135,28 @@ class IpcFile:
     @cached_property
     def parts(self) -> Sequence[Part]:
         """Record batches; those of a stream are gone through to know how many rows there are."""
+        return [part for part, _ in self._found]
+
+    @cached_property
+    def _found(self) -> list[tuple[Part, int]]:
+        """The parts, and where each begins in a stream."""
+        found = []
         with _opened(self.label), pyarrow().memory_map(self.label) as file:
             with self._reader(file) as reader:
                 first = next(_batches(reader), None)
             rate = 0 if first is None else -(-first.nbytes // max(1, first.num_rows))
             file.seek(0)
             with self._reader(file, [0]) as reader:  # one column tells how many rows there are
-                return [Part(batch.num_rows, rate * batch.num_rows) for batch in _batches(reader)]
+                at = file.tell()
+                for batch in _batches(reader):
+                    found.append((Part(batch.num_rows, rate * batch.num_rows), at))
+                    at = file.tell()
+        return found
+
+    @cached_property
+    def _has_dictionaries(self) -> bool:
+        """Whether batches need what came before them."""
+        return "dictionary<" in str(self.schema)
 
     def facts(self) -> Facts | None:
         """Return size and time."""
@@ -153,6 +168,9 @@ class IpcFile:
         with _opened(self.label), pyarrow().OSFile(self.label) as file, self._reader(file, wanted) as reader:
             if hasattr(reader, "get_batch"):
                 batch = reader.get_batch(part)
+            elif not self._has_dictionaries:  # going through what comes before takes long where there are many
+                file.seek(self._found[part][1])
+                batch = reader.read_next_batch()
             else:
                 batch = next(b for number, b in enumerate(reader) if number == part)
             yield from _slices(batch.select(list(columns)), n_rows)
@@ -206,17 +224,19 @@ class Frame:
     label = "DataFrame"
 
     def __init__(self, frame: Any) -> None:
-        self._frame = frame
+        self._frame = frame.copy(deep=False)
+        self._frame.columns = [str(name) for name in frame.columns]  # numbers, where nobody named them
         self._step = max(1, _FRAME_PART_NBYTES * len(frame) // max(1, int(frame.memory_usage(index=False).sum())))
 
     @cached_property
     def schema(self) -> Any:
         """The Arrow schema."""
-        arrow = pyarrow()
-        try:
-            return arrow.Schema.from_pandas(self._frame, preserve_index=False)
-        except (arrow.ArrowInvalid, arrow.ArrowTypeError) as exc:
-            raise InvalidArgumentError(f"columns of the DataFrame must each hold values of one kind: {exc}") from exc
+        names = list(self._frame.columns)
+        if len(set(names)) < len(names):
+            twice = next(name for i, name in enumerate(names) if name in names[:i])
+            raise InvalidArgumentError(f"columns of the DataFrame must have names of their own, got {twice!r} twice")
+        with _from_pandas():
+            return pyarrow().Schema.from_pandas(self._frame, preserve_index=False)
 
     @property
     def parts(self) -> Sequence[Part]:
@@ -240,14 +260,25 @@ class Frame:
 
     def _batch(self, start: int, stop: int) -> Any:
         rows = self._frame.iloc[start:stop]
-        return pyarrow().RecordBatch.from_pandas(rows, schema=self.schema, preserve_index=False)
+        with _from_pandas():
+            return pyarrow().RecordBatch.from_pandas(rows, schema=self.schema, preserve_index=False)
 
 
 def dictionaries_of(batch: Any) -> dict[str, tuple[str, ...]]:
     """Return column → the words of its dictionary, of the columns that have one."""
     types = pyarrow().types
     found = {f.name: batch.column(f.name).dictionary for f in batch.schema if types.is_dictionary(f.type)}
-    return {name: tuple(map(str, words.to_pylist())) for name, words in found.items()}
+    words = {name: _words_of(getattr(dictionary, "storage", dictionary)) for name, dictionary in found.items()}
+    return {name: each for name, each in words.items() if each}
+
+
+def _words_of(dictionary: Any) -> tuple[str, ...]:
+    """Return the words of a dictionary as rows of it are turned to text; none where they are not so many texts."""
+    types, kind = pyarrow().types, dictionary.type
+    if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind) or dictionary.null_count:
+        return ()
+    words = as_strings(dictionary).to_pylist()
+    return tuple(words) if len(set(words)) == len(words) else ()
 
 
 def file_of(path: str) -> ArrowFile:
@@ -273,6 +304,18 @@ def _batches(reader: Any) -> Iterator[Any]:
 def _slices(batch: Any, n_rows: int) -> Iterator[Any]:
     for start in range(0, batch.num_rows, max(1, n_rows)):
         yield batch.slice(start, max(1, n_rows))
+
+
+@contextmanager
+def _from_pandas() -> Iterator[None]:
+    """Have what Arrow says of a column that it cannot take be an error for people."""
+    arrow = pyarrow()
+    try:
+        yield
+    except (arrow.ArrowException, TypeError) as exc:
+        raise InvalidArgumentError(
+            f"columns of the DataFrame must each hold values of one kind, such as Arrow has: {exc}"
+        ) from exc
 
 
 @contextmanager

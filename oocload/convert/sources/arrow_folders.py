@@ -33,7 +33,11 @@ def holds_files(folder: str) -> bool:
     if any(os.path.exists(os.path.join(folder, name)) for name in _ZARR):
         return False
     with os.scandir(folder) as entries:
-        return any(entry.name.endswith((*PARQUET, *IPC)) or "=" in entry.name for entry in entries)
+        return any(
+            entry.name.lower().endswith((*PARQUET, *IPC))
+            or ("=" in entry.name and entry.is_dir() and next(files_in(entry.path), None) is not None)
+            for entry in entries
+        )
 
 
 def partition_of(folder: str, path: str) -> dict[str, str]:

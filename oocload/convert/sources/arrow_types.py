@@ -20,16 +20,17 @@ def kinds_of(schema: Any, dictionaries: Mapping[str, tuple[str, ...]]) -> dict[s
 
 def simple(values: Any) -> Any:
     """Return a column as an array of a simple type: dates as counts, decimals as floats, lists as they are."""
-    types, kind = pyarrow().types, values.type
     array = one_array(values)
     array = getattr(array, "storage", array)
+    types, kind = pyarrow().types, array.type
     if types.is_temporal(kind):
         return array.view(pyarrow().int32() if kind.bit_width == 32 else pyarrow().int64())
     if types.is_decimal(kind) or types.is_null(kind):
         return array.cast(pyarrow().float64())
     if types.is_dictionary(kind):
         array, kind = array.dictionary_decode(), kind.value_type
-        return array if _is_text(kind) or types.is_null(kind) else array.cast(pyarrow().large_string())
+        as_it_is = _is_text(kind) or types.is_null(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+        return array if as_it_is else array.cast(pyarrow().large_string())
     if types.is_string_view(kind):
         return array.cast(pyarrow().large_string())
     if types.is_binary_view(kind) or types.is_fixed_size_binary(kind):
@@ -46,6 +47,8 @@ def _kind_of(kind: Any, words: tuple[str, ...] | None) -> ColumnKind:
     if isinstance(kind, pyarrow().BaseExtensionType):
         kind = kind.storage_type
     if types.is_dictionary(kind):
+        if types.is_nested(getattr(kind.value_type, "storage_type", kind.value_type)):
+            return ColumnKind(problem=f"must have categories that are text or numbers, got {kind.value_type}")
         return ColumnKind(vocabulary=words, is_words=True)
     if _is_text(kind) or types.is_string_view(kind):
         return ColumnKind()

@@ -55,14 +55,29 @@ def one_array(values: Any) -> Any:
 
 
 def as_strings(values: Any) -> Any:
-    """Return an Arrow array of text, of one, of one of a dictionary, or of a sequence of text and None (as empty)."""
+    """Return an Arrow array of text, of one, of one of a dictionary, or of a sequence of text and None (as empty).
+
+    Raises
+    ------
+    RowError
+        If bytes are no text.
+
+    """
     arrow = pyarrow()
     if not isinstance(values, arrow.Array | arrow.ChunkedArray):
         return _from_sequence(values)
     array = one_array(values)
     if arrow.types.is_string(array.type) or arrow.types.is_large_string(array.type):
         return array
-    return array.cast(arrow.large_string())
+    try:
+        return array.cast(arrow.large_string())
+    except arrow.ArrowInvalid as exc:  # bytes
+        for row, value in enumerate(array.to_pylist()):
+            try:
+                (value or b"").decode()
+            except UnicodeDecodeError:
+                raise RowError(row, f"must be UTF-8, got {value[:40]!r}; leave it as bytes") from exc
+        raise
 
 
 def ragged_bytes(values: Any) -> RaggedRows:

@@ -13,12 +13,21 @@ import numpy as np
 
 from oocload.convert.fields import Spec
 from oocload.convert.ragged import RaggedRows, RaggedSpec
-from oocload.convert.sources.arrow_values import RowError, first_none, items, numbers, one_array, ragged_bytes
+from oocload.convert.sources.arrow_values import (
+    RowError,
+    as_strings,
+    first_none,
+    items,
+    numbers,
+    one_array,
+    ragged_bytes,
+)
 from oocload.convert.sources.fresh import fresh_rows
 from oocload.convert.sources.label_column import LabelCodes, LabelWords
 from oocload.convert.sources.text import Text
 from oocload.convert.sources.tokens import TokenIds, TokenWords, ids_spec
 from oocload.convert.spec import FieldSpec
+from oocload.errors import StoreFormatError
 from oocload.layout import Meaning
 
 _BYTES = RaggedSpec((), np.dtype(np.uint8))
@@ -147,8 +156,9 @@ class BytesField(ColumnField):
         return Meaning(content="text" if self.is_text else "")
 
     def rows(self, table: Any) -> Any:
-        """Return the bytes without a copy."""
-        return ragged_bytes(one_array(table.column(self.columns[0])))
+        """Return the bytes: of text and bytes without a copy, of numbers as they are written."""
+        values = table.column(self.columns[0])
+        return ragged_bytes(as_strings(values) if self.is_text else one_array(values))
 
 
 @dataclass(frozen=True)
@@ -298,7 +308,9 @@ def columns_of(fields: Sequence[ColumnField]) -> list[str]:
     return list(dict.fromkeys(column for field in fields for column in field.columns))
 
 
-def complete(fields: Sequence[ColumnField], tables: Callable[[list[str]], Iterator[Any]]) -> tuple[ColumnField, ...]:
+def complete(
+    fields: Sequence[ColumnField], tables: Callable[[list[str]], Iterator[Any]], label: str
+) -> tuple[ColumnField, ...]:
     """Return fields with their vocabularies, for which those columns are gone through that have none.
 
     Parameters
@@ -307,6 +319,13 @@ def complete(fields: Sequence[ColumnField], tables: Callable[[list[str]], Iterat
         Some perhaps without a vocabulary.
     tables
         Given columns, all tables with these.
+    label
+        What they are of, in errors.
+
+    Raises
+    ------
+    StoreFormatError
+        If words cannot be made of a value.
 
     """
     gathering = {field.name: words for field in fields if (words := field.words()) is not None}
@@ -315,5 +334,8 @@ def complete(fields: Sequence[ColumnField], tables: Callable[[list[str]], Iterat
     wanted = [field for field in fields if field.name in gathering]
     for table in tables(list(dict.fromkeys(field.columns[0] for field in wanted))):
         for field in wanted:
-            gathering[field.name].add(table.column(field.columns[0]))
+            try:
+                gathering[field.name].add(table.column(field.columns[0]))
+            except RowError as exc:
+                raise StoreFormatError(f"{label}: column {field.columns[0]!r} {exc.reason}") from exc
     return tuple(f.with_vocabulary(gathering[f.name].vocabulary()) if f.name in gathering else f for f in fields)

@@ -18,9 +18,10 @@ from oocload.convert.sources.csv_blocks import AUTO, TABS, Block, Dialect, stem_
 from oocload.convert.sources.csv_facts import PASS_NBYTES, CsvFacts
 from oocload.convert.sources.identity import Identity, file_facts
 from oocload.convert.sources.records import OnError, Records, RecordSource, check_on_error
-from oocload.convert.sources.table_choice import Features, Labels, TableChoice, Texts
+from oocload.convert.sources.table_choice import Features, Labels, TableChoice, Texts, is_names
 from oocload.errors import InvalidArgumentError, StoreNotFoundError
 from oocload.layout import Meaning
+from oocload.units import whole_number
 
 SUFFIXES = (".csv", *TABS)
 
@@ -191,7 +192,7 @@ class CsvSource(RecordSource[Block]):
                 yield self._facts.parser.rows(block, columns, lambda table: table, self.on_error == "skip")[0]
                 block.release()
 
-        return complete(self._wanted, tables)
+        return complete(self._wanted, tables, self.label)
 
 
 def _checked_dialect(
@@ -205,17 +206,17 @@ def _checked_dialect(
     for name, character in (("delimiter", delimiter), ("quote", None if quote == AUTO else quote)):
         if character is not None and not (isinstance(character, str) and len(character.encode()) == 1):
             raise InvalidArgumentError(f"{name} must be one ASCII character or None, got {character!r}")
-    if not isinstance(header, bool) and (
-        isinstance(header, str) or not all(isinstance(n, str) for n in header) or len(set(header)) < len(header)
-    ):
+        if character in ("\n", "\r"):
+            raise InvalidArgumentError(f"{name} must not end lines, got {character!r}")
+    if not isinstance(header, bool) and (not is_names(header) or len(set(header)) < len(header)):
         raise InvalidArgumentError(f"header must be True, False or a list of names, each once, got {header!r}")
-    if not isinstance(skip_lines, int) or skip_lines < 0:
-        raise InvalidArgumentError(f"skip_lines must be a whole number of at least 0, got {skip_lines!r}")
-    if missing is not None and (isinstance(missing, str) or not all(isinstance(word, str) for word in missing)):
+    whole_number("skip_lines", skip_lines, 0)
+    if missing is not None and not is_names(missing):
         raise InvalidArgumentError(f"missing must be a list of words, got {missing!r}")
     try:
+        "a".encode(encoding)  # which those refuse that are not of text
         encoding = codecs.lookup(encoding).name
-    except (LookupError, TypeError) as exc:
+    except (LookupError, TypeError, UnicodeError) as exc:
         raise InvalidArgumentError(f"encoding must be one that Python knows, got {encoding!r}") from exc
     names = header if isinstance(header, bool) else tuple(header)
     words = None if missing is None else tuple(missing)

@@ -156,6 +156,8 @@ def blocks_of(path: str, dialect: Dialect, rooms: Rooms) -> Iterator[Block]:
 def without_header(block: Block, dialect: Dialect) -> Block:
     """Return the first block of a file from its first row on."""
     start = _first_end(block, dialect) if dialect.header is True else _preamble(block, dialect)
+    if dialect.header is True:
+        _check_one_line(block, _preamble(block, dialect), start, dialect)
     return replace(block, line=block.line + n_lines(block.data[:start]), data=block.data[start:])
 
 
@@ -185,6 +187,11 @@ def names_in(block: Block, dialect: Dialect) -> tuple[str, ...]:
 
 def fields_of_record(data: Data, dialect: Dialect) -> list[str]:
     """Return the fields of one record, or of the first of several, as text."""
+    return next(iter(records_of(data, dialect)), [])
+
+
+def records_of(data: Data, dialect: Dialect) -> list[list[str]]:
+    """Return the fields of the records that are not empty: several where carriage returns alone end lines, too."""
     assert dialect.delimiter is not None
     text = data.tobytes().decode("utf-8", "replace")
     lines = io.StringIO(text, newline="")
@@ -195,7 +202,7 @@ def fields_of_record(data: Data, dialect: Dialect) -> list[str]:
     )
     limit = csv.field_size_limit(max(len(data), csv.field_size_limit()))
     try:
-        return next((fields for fields in reader if fields), [])
+        return [fields for fields in reader if fields]
     finally:
         csv.field_size_limit(limit)
 
@@ -297,6 +304,15 @@ def _first_end(block: Block, dialect: Dialect) -> int:
             return int(start + end)
         begin = start + end
     return len(block.data)
+
+
+def _check_one_line(block: Block, begin: int, end: int, dialect: Dialect) -> None:
+    """Raise where the names of the columns, up to a line feed, come to several lines, of which rows would get lost."""
+    if len(records_of(block.data[begin:end], dialect)) > 1:
+        raise StoreFormatError(
+            f"{block.path} must have lines that end in a line feed, and its first ends in a carriage return alone; "
+            "write it again with such line ends"
+        )
 
 
 def _check_closed(path: str, line: int, data: Data, dialect: Dialect) -> None:

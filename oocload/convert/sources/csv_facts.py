@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from oocload.convert.sources.arrow_values import computed, pyarrow
+from oocload.convert.sources.arrow_values import computed, items_or, one_array, pyarrow
 from oocload.convert.sources.columns import ColumnField, columns_of
 from oocload.convert.sources.csv_blocks import (
     AUTO,
@@ -34,6 +35,7 @@ _MOST_SAMPLE_NBYTES = 2**28
 _LEAST_BLOCK_NBYTES = 2**16
 _MOST_BLOCK_NBYTES = 2**30  # so that pyarrow's 32-bit offsets do
 _READING_TAKES = 4  # the block, what the parser holds of it, and where quotes and line ends are looked for
+_NOT_EXACT = 2.0**53  # whole numbers from here on may have no float64
 _VALUE_TAKES = 4  # of the parser, for each value
 
 
@@ -138,7 +140,7 @@ class CsvFacts:
     def _types(self) -> dict[str, Any]:
         """Column → Arrow type."""
         arrow = pyarrow()
-        types = {name: _type_for(self._sample.column(name)) for name in self.names}
+        types = {name: self._type_for(name) for name in self.names}
         for name, dtype in self._choice.dtypes.items():
             if name in types:
                 types[name] = _arrow_type(dtype)
@@ -146,15 +148,34 @@ class CsvFacts:
         for matrix, columns in matrices.items():
             for name in columns:
                 if name in types and not arrow.types.is_boolean(types[name]):
-                    is_float = self._choice.matrix_dtype(matrix).kind == "f"
-                    types[name] = arrow.float64() if is_float else arrow.int64()
+                    dtype = self._choice.matrix_dtype(matrix)
+                    whole = arrow.uint64() if dtype == np.uint64 else arrow.int64()
+                    types[name] = arrow.float64() if dtype.kind == "f" else whole
         return types
 
     @cached_property
     def _sample(self) -> Any:
         """The rows of the beginning that have the right number of columns, of the types that they look like."""
-        types = {name: pyarrow().string() for name in self._choice.as_text & set(self.names)}
-        return Parser(self.names, types, self.dialect).table(self._rows.data, (), lenient=True)
+        return self._beginning_as({name: pyarrow().string() for name in self._choice.as_text & set(self.names)}, ())
+
+    def _beginning_as(self, types: dict[str, Any], columns: Sequence[str]) -> Any:
+        return Parser(self.names, types, self.dialect).table(self._rows.data, columns, lenient=True)
+
+    def _type_for(self, name: str) -> Any:
+        """Return the type as which a column is read: a number where it looks like one, else text."""
+        arrow, column = pyarrow(), self._sample.column(name)
+        types, kind = arrow.types, column.type
+        if types.is_integer(kind) and (not column.null_count or not _is_exact(column)):
+            return kind
+        if types.is_floating(kind) and not _is_exact(column):
+            with suppress(arrow.ArrowInvalid):  # it has floats, too
+                self._beginning_as({name: arrow.uint64()}, [name])
+                return arrow.uint64()
+        if types.is_floating(kind) or types.is_null(kind) or types.is_integer(kind):
+            return arrow.float64()  # numbers of which some are missing are floats, for the sake of NaN
+        if types.is_boolean(kind) and not column.null_count:
+            return kind
+        return (None if name in self._choice.as_text else _mostly_numbers(column)) or arrow.string()
 
 
 _LEAST_SHARE = 0.5  # of the beginning of a column, for a column of numbers
@@ -164,15 +185,10 @@ _NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
 _NO_BYTES = np.empty(0, np.uint8)
 
 
-def _type_for(column: Any) -> Any:
-    """Return the type as which a column is read: a number where it looks like one, else text."""
-    arrow = pyarrow()
-    types, kind = arrow.types, column.type
-    if types.is_floating(kind) or types.is_null(kind) or (types.is_integer(kind) and column.null_count):
-        return arrow.float64()  # numbers of which some are missing are floats, for the sake of NaN
-    if types.is_integer(kind) or (types.is_boolean(kind) and not column.null_count):
-        return kind
-    return _mostly_numbers(column) or arrow.string()
+def _is_exact(column: Any) -> bool:
+    """Whether float64 has all numbers of a column, were they whole ones."""
+    found = items_or(one_array(column), 0)
+    return bool((np.abs(found.astype(np.float64)) < _NOT_EXACT).all())
 
 
 def _mostly_numbers(column: Any) -> Any:

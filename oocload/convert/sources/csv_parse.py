@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from oocload.convert.sources.arrow_values import RowError, pyarrow
-from oocload.convert.sources.csv_blocks import Block, Dialect, fields_of_record
+from oocload.convert.sources.csv_blocks import Block, Dialect, records_of
 from oocload.convert.sources.csv_records import Data, n_lines, record_ends
 from oocload.convert.sources.skipped import Skipped
 from oocload.errors import StoreFormatError
@@ -111,7 +111,10 @@ class Parser:
 
     def _reason(self, record: Data, columns: Sequence[str], make: Callable[[Any], object]) -> str:
         """Return why a record cannot be parsed."""
-        fields = fields_of_record(record, self.dialect)
+        found = records_of(record, self.dialect)
+        if len(found) > 1:
+            return f"must have quotes around values with carriage returns, got {_shown(record)}"
+        fields = next(iter(found), [])
         if len(fields) != len(self.names):
             shown = _shown(record)
             hint = "; pass quote='\"' where values stand in quotes" if not self.dialect.quote and '"' in shown else ""

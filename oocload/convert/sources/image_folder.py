@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.chunks.image_head import ImageHead, NotEnoughError, image_head
-from oocload.chunks.images import Fit, ImageForm, Mode, Pixels, head_of
+from oocload.chunks.images import Fit, ImageForm, Mode, Pixels, head_of, measured
 from oocload.chunks.scratch import Scratch
 from oocload.convert.fields import Spec
 from oocload.convert.ragged import RaggedRows, RaggedSpec
@@ -26,6 +27,7 @@ from oocload.convert.sources.samples import Samples
 from oocload.convert.spec import FieldSpec
 from oocload.errors import InvalidArgumentError, StoreFormatError
 from oocload.layout import Meaning
+from oocload.units import true_or_false
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 _HEAD_NBYTES = 4096  # in which most images have said their size
@@ -50,7 +52,7 @@ class ImageFolderSource(SampleFiles):
         testing, if all folders are. Names that begin with a dot are left out.
     path_column, label_column, split_column
         Of a CSV file: the columns with paths, labels and names of sets; None for no such field. Labels that are all
-        numbers stay numbers, others become codes of their sorted vocabulary.
+        numbers stay numbers, others become codes of their sorted vocabulary, -1 where there is none.
     root
         Of a CSV file: the folder that paths are relative to; None takes that of the file.
     size
@@ -117,8 +119,10 @@ class ImageFolderSource(SampleFiles):
         check_on_error(on_error)
         self.on_error = on_error
         self.label = os.fspath(path)
-        self._form = ImageForm(size, fit, mode, bool(orient), bool(draft))
-        self._encoded = bool(encoded)
+        self._form = ImageForm(size, fit, mode, orient, draft)
+        self._encoded = true_or_false("encoded", encoded)
+        if root is not None and not isinstance(root, str | os.PathLike):
+            raise InvalidArgumentError(f"root must be the path of a folder, got {root!r}")
         if os.path.isfile(path):
             columns = [path_column, *filter(None, (label_column, split_column))]
             rows = read_csv(path, columns)
@@ -211,8 +215,10 @@ class ImageFolderSource(SampleFiles):
         """What images become, with the mode that is settled by the first."""
         if self._form.mode is not None:
             return self._form
-        form = self._form
-        return ImageForm(form.size, form.fit, "rgb" if self._first[1].ndim == 3 else "grey", form.orient, form.draft)
+        if self._form.size is None:
+            return replace(self._form, mode="rgb" if self._first[1].ndim == 3 else "grey")
+        n_channels = self.first_readable(_head).n_channels  # decoded it may take more memory than there is to be
+        return replace(self._form, mode="rgb" if n_channels > 2 else "grey")
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -234,13 +240,21 @@ class ImageFolderSource(SampleFiles):
         rows = fresh_rows((stop - start, *shape), np.dtype(np.uint8))
 
         def read(path: str, at: int) -> None:
-            image = form.decode(_read_bytes(path), path)
+            data = _read_bytes(path)
+            if form.size is None:
+                head = measured(head_of(data, path), data)
+                if head.n_pixels and head.n_pixels != shape[0] * shape[1]:  # perhaps many more than there is memory for
+                    raise differs(path, (head.height, head.width, *shape[2:]))
+            image = form.decode(data, path)
             if image.shape != shape:
-                raise StoreFormatError(
-                    f"{path} must have the shape of {self._first[0]}, {shape}, and has {image.shape}; "
-                    "give all images one with size=(height, width)"
-                )
+                raise differs(path, image.shape)
             rows[at] = image
+
+        def differs(path: str, other: tuple[int, ...]) -> StoreFormatError:
+            return StoreFormatError(
+                f"{path} must have the shape of {self._first[0]}, {shape}, and has {other}; "
+                "give all images one with size=(height, width)"
+            )
 
         kept, skipped = self.each(start, stop, read)
         return Read(rows[: len(rows) - len(skipped)], kept, skipped)
@@ -288,9 +302,15 @@ def _read_bytes(path: str, most: int | None = None) -> bytes:
     return data
 
 
+def _head(path: str) -> ImageHead:
+    """Return what an image is."""
+    data = _read_bytes(path)
+    return measured(head_of(data, path), data)
+
+
 def _head_beginning(path: str) -> ImageHead:
     """Return what an image is, by as much of its file as that takes; of those that cannot be read, nothing."""
     for most in (_HEAD_NBYTES, 64 * _HEAD_NBYTES, None):
         with suppress(NotEnoughError, StoreFormatError):  # reading it whole will tell, or leave it out
-            return image_head(_read_bytes(path, most)) or ImageHead("other")
+            return measured(image_head(_read_bytes(path, most)) or ImageHead("other"), path)
     return ImageHead("other")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -101,7 +102,7 @@ def typed(texts: Sequence[str]) -> list[Any]:
 
 
 def encode_labels(labels: Sequence[Any]) -> tuple[NDArray[Any], Meaning]:
-    """Return labels as an array: numbers as they are, texts as codes of a sorted vocabulary.
+    """Return labels as an array: numbers as they are, texts as codes of a sorted vocabulary, an empty one as -1.
 
     Raises
     ------
@@ -111,7 +112,9 @@ def encode_labels(labels: Sequence[Any]) -> tuple[NDArray[Any], Meaning]:
     """
     texts = [label for label in labels if isinstance(label, str)]
     if len(texts) == len(labels):
-        return encode_texts(texts, sorted(set(texts)))
+        places = {text: place for place, text in enumerate(sorted(set(texts) - {""}))}
+        codes = np.fromiter((places.get(text, -1) for text in texts), np.int64, len(texts))
+        return codes, Meaning(vocabulary=tuple(places))
     try:
         found = np.asarray(labels)
     except (ValueError, OverflowError):
@@ -203,7 +206,13 @@ def _suffix(path: Any, name: str) -> str:
 
 
 def _read_json(path: Any, what: str) -> dict[str, Any]:
-    found = _opened(path, json.load)
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) < len(pairs):
+            twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+            raise ValueError(f"each name must occur once, got {twice!r} twice")
+        return found
+
+    found = _opened(path, lambda file: json.load(file, object_pairs_hook=once))
     if not isinstance(found, dict):
         raise StoreFormatError(f"{os.fspath(path)} must be an object of {what}, got a {type(found).__name__}")
     return found
@@ -215,5 +224,5 @@ def _opened(path: str | os.PathLike[str], read: Callable[[Any], T]) -> T:
             return read(file)
     except FileNotFoundError as exc:
         raise StoreNotFoundError(f"source must exist, got {os.fspath(path)!r}; nothing lies at that path") from exc
-    except (ValueError, csv.Error) as exc:
+    except (ValueError, csv.Error, OSError, RecursionError) as exc:
         raise StoreFormatError(f"{os.fspath(path)} cannot be read: {exc}") from exc

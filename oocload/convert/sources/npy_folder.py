@@ -30,6 +30,7 @@ from oocload.convert.sources.sample_files import Read, SampleFiles
 from oocload.convert.sources.samples import Samples
 from oocload.convert.spec import FieldSpec
 from oocload.errors import InvalidArgumentError, StoreFormatError
+from oocload.units import true_or_false
 
 _SUFFIX = ".npy"
 
@@ -46,8 +47,9 @@ class NpyFolderSource(SampleFiles):
         without ``.npy``; names that begin with a dot are left out. Or a dict id → path, whose order the rows have.
     labels
         Id → label: a dict, or the path of a JSON file of one, or of a CSV file with the columns ``id`` and ``label``.
-        Numbers, and arrays of one shape, keep their dtype; texts become codes of their sorted vocabulary. None takes
-        ``labels.json`` or ``labels.csv`` in the folder where one is; without, there is no ``y``.
+        Numbers, and arrays of one shape, keep their dtype; texts become codes of their sorted vocabulary,
+        empty ones -1. None takes ``labels.json`` or ``labels.csv`` in the folder where one is; without, there is no
+        ``y``.
     partition
         Named sets: a dict such as ``{"train": [ids], "validation": [ids]}``, the path of a JSON file of one, or of a
         CSV file with the columns ``id`` and ``split``. They become the field ``split``: codes in the order given, -1
@@ -93,7 +95,7 @@ class NpyFolderSource(SampleFiles):
     ) -> None:
         check_on_error(on_error)
         self.on_error = on_error
-        self._ragged = bool(ragged)
+        self._ragged = true_or_false("ragged", ragged)
         if isinstance(folder, Mapping):
             self.label, self._ids = "the given files", list(map(str, folder))
             self.paths = [os.path.abspath(path) for path in folder.values()]

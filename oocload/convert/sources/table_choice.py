@@ -185,6 +185,12 @@ class TableChoice:
         wanted = self.dtypes.get(column, self.dtypes.get(name))
         if kind.problem:
             raise StoreFormatError(f"column {column!r} of {label} {kind.problem}; leave it out with columns=")
+        if kind.shape and (column in self.text or column in self.labels or (wanted is not None and wanted.kind == "U")):
+            raise StoreFormatError(f"column {column!r} of {label} must hold text or numbers to become text, got lists")
+        if kind.dtype.kind in "SU" and wanted is not None and wanted.kind != "U":
+            raise StoreFormatError(
+                f"column {column!r} of {label} must hold numbers to become {wanted}, got text or bytes"
+            )
         if column in self.text:
             return TokenField(name, (column,), self.text[column], self.text[column].known)
         if column in self.labels:
@@ -194,7 +200,7 @@ class TableChoice:
             return ItemsField(name, (column,), wanted or kind.dtype, kind.shape)
         if kind.dtype.kind == "S":
             return BytesField(name, (column,), is_text=False)
-        if kind.dtype.kind != "U":
+        if kind.dtype.kind != "U" and (wanted is None or wanted.kind != "U"):
             return NumberField(name, (column,), wanted or kind.dtype)
         if (kind.is_words and wanted is None) or column == self.label:
             return LabelField(name, (column,), kind.vocabulary)
@@ -273,14 +279,19 @@ def _checked_dtypes(dtypes: Mapping[str, DTypeLike] | None) -> dict[str, np.dtyp
             dtype = np.dtype(given)
         except TypeError as exc:
             raise InvalidArgumentError(f"dtypes[{name!r}] must be a dtype, got {given!r}") from exc
-        if dtype.kind not in "biufU":
+        if dtype.kind not in "biufU" or (dtype.kind == "f" and dtype.itemsize > 8):
             raise InvalidArgumentError(f"dtypes[{name!r}] must be one of numbers or 'str', got {dtype}")
         found[name] = dtype
     return found
 
 
+def is_names(given: Any) -> bool:
+    """Whether an option is a list of text."""
+    return isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(n, str) for n in given)
+
+
 def _names(option: str, names: Any) -> tuple[str, ...]:
-    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(n, str) for n in names):
+    if not is_names(names):
         raise InvalidArgumentError(f"{option} must be a list of names, got {names!r}")
     if not names or len(set(names)) < len(names):
         raise InvalidArgumentError(f"{option} must have at least one name, each once, got {list(names)!r}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from oocload.errors import InvalidArgumentError
+from oocload.units import true_or_false, whole_number
 
 PADDING, UNKNOWN = 0, 1
 SPECIAL = ("", "[UNK]")
@@ -65,21 +66,22 @@ class Text:
             raise InvalidArgumentError(
                 f"tokens must be 'words', 'characters', 'hashing' or a function, got {self.tokens!r}"
             )
-        for name, least in (("max_tokens", 3), ("maxlen", 1), ("n_buckets", 2)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise InvalidArgumentError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        true_or_false("lowercase", self.lowercase)
+        whole_number("n_buckets", self.n_buckets, 2)
+        for name, least in (("max_tokens", 3), ("maxlen", 1)):
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name), least)
         self._check_vocabulary()
 
     def _check_vocabulary(self) -> None:
         if self.vocabulary is None:
             return
-        if isinstance(self.vocabulary, str) or not all(isinstance(word, str) for word in self.vocabulary):
+        words = self.vocabulary
+        if isinstance(words, str) or not isinstance(words, Sequence) or not all(isinstance(w, str) for w in words):
             raise InvalidArgumentError(f"vocabulary must be a list of words, got {self.vocabulary!r}")
         if self.tokens == "hashing":
             raise InvalidArgumentError("vocabulary must be left out with tokens='hashing', which has none")
-        words = self.known
-        assert words is not None
+        words = self.known or ()
         if len(set(words)) < len(words):
             twice = next(word for i, word in enumerate(words) if word in words[:i])
             raise InvalidArgumentError(f"vocabulary must hold each word once, got {twice!r} twice")

@@ -168,6 +168,8 @@ def _characters(strings: Any) -> _Tokens:
 def _by_function(text: Text, strings: Any) -> _Tokens:
     assert callable(text.tokens)
     rows = [text.tokens(value) for value in strings.to_pylist()]
+    if not all(hasattr(row, "__len__") for row in rows):
+        raise _no_tokens(rows)
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
     tokens = [token for row in rows for token in row]
     if all(isinstance(token, str) for token in tokens) and tokens:
@@ -184,6 +186,7 @@ def _by_function(text: Text, strings: Any) -> _Tokens:
     return _Tokens(numbers.astype(np.int64), offsets)
 
 
-def _no_tokens(rows: Sequence[Sequence[Any]]) -> RowError:
-    first = next((i for i, row in enumerate(rows) if not all(isinstance(t, str) for t in row)), 0)
+def _no_tokens(rows: Sequence[Any]) -> RowError:
+    bad = (i for i, row in enumerate(rows) if not hasattr(row, "__len__") or not all(isinstance(t, str) for t in row))
+    first = next(bad, 0)
     return RowError(first, f"must become a list of words or of whole numbers by tokens=, got {rows[first]!r:.80}")

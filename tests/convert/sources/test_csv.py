@@ -383,3 +383,58 @@ class TestBadInput:
             MissingPackageError, match="reading CSV, Parquet and Arrow files needs the package 'pyarrow'"
         ):
             converted(write(tmp_path / "t.csv", "a,b\n1,2\n"), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a,b\r1,2\r3,4\r", "a,b\r1,2\n3,4\n"])
+def test_rows_behind_carriage_returns_alone_are_not_lost_with_the_header(tmp_path: Path, text: str) -> None:
+    with pytest.raises(StoreFormatError, match=r"a.csv must have lines that end in a line feed, and its first ends"):
+        converted(write(tmp_path / "a.csv", text), tmp_path)
+
+
+def test_a_carriage_return_within_a_value_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreFormatError, match=r"line 3: must have quotes around values with carriage returns, got"):
+        converted(write(tmp_path / "a.csv", "a,b\n1,x\n2,x\ry\n"), tmp_path)
+
+
+def test_whole_numbers_that_no_float_has_are_not_rounded(tmp_path: Path) -> None:
+    found = converted(write(tmp_path / "a.csv", f"a,b\n{2**64 - 1},1\n{2**63 + 1},1e300\n"), tmp_path)
+    assert found["a"].tolist() == [2**64 - 1, 2**63 + 1]
+    assert found["a"].dtype == np.uint64
+    assert found["b"].dtype == np.float64
+    with pytest.raises(StoreFormatError, match="line 3: column 'a' must have a value in every row to be int64"):
+        converted(write(tmp_path / "a.csv", f"a,b\n{2**53 + 1},1\n,2\n"), tmp_path)
+    source = CsvSource(write(tmp_path / "a.csv", f"a\n{2**64 - 1}\n"), features=True, dtypes={"x": "uint64"})
+    assert converted(source, tmp_path)["x"].tolist() == [[2**64 - 1]]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"encoding": "hex"}, "encoding must be one that Python knows"),
+        ({"dtypes": {"a": "longdouble"}}, r"dtypes\['a'\] must be one of numbers or 'str'"),
+        ({"header": 5}, "header must be True, False or a list of names"),
+        ({"missing": 5}, "missing must be a list of words"),
+        ({"delimiter": "\n"}, "delimiter must not end lines"),
+        ({"skip_lines": True}, "skip_lines must be a whole number"),
+        ({"text": {"a": {"maxlen": True}}}, "maxlen must be a whole number"),
+        ({"text": {"a": {"vocabulary": 5}}}, "vocabulary must be a list of words"),
+    ],
+)
+def test_options_of_a_wrong_type_are_refused(tmp_path: Path, options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=problem):
+        CsvSource(write(tmp_path / "a.csv", "a\n1\n"), **options)
+
+
+@pytest.mark.parametrize("made", [None, [object()], ["a", 1]])
+def test_a_function_that_makes_no_tokens_is_an_error_that_names_the_column(tmp_path: Path, made: Any) -> None:
+    source = CsvSource(write(tmp_path / "a.csv", "t\nx\n"), text={"t": lambda _: made})
+    with pytest.raises(StoreFormatError, match=r"a.csv: column 't' must become a list of words or of whole numbers"):
+        converted(source, tmp_path)
+
+
+def test_words_of_digits_stay_words_where_labels_or_text_are_asked(tmp_path: Path) -> None:
+    source = CsvSource(write(tmp_path / "a.csv", "a,b\n007,01 x\n7,01\n"), labels=["a"], text=["b"])
+    oocload.convert(source, tmp_path / "out.h5", progress=False)
+    with oocload.open(tmp_path / "out.h5") as store:
+        assert store.field("a").meaning.vocabulary == ("007", "7")
+        assert store.field("b").meaning.vocabulary == ("", "[UNK]", "01", "x")

@@ -2,11 +2,14 @@
 
 import csv
 import json
+import struct
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import h5py
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -276,3 +279,47 @@ class TestMaking:
         write(tmp_path, "a/1.png")
         options = ({}, {"size": (4, 4)}, {"size": (4, 4), "fit": "crop"}, {"mode": "grey"}, {"encoded": True})
         assert len({json.dumps(ImageFolderSource(tmp_path, **given).identity()) for given in options}) == len(options)
+
+
+class TestBeforeDecoding:
+    """What the head of a file says is heeded before there is memory for its pixels."""
+
+    def png(self, height: int, width: int) -> bytes:
+        """Return a file that claims a size, and has no pixels."""
+        data = bytearray(imagecodecs.png_encode(np.zeros((1, 1), np.uint8)))
+        data[16:24] = struct.pack(">II", width, height)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+        return bytes(data)
+
+    def test_an_image_of_another_shape_is_not_decoded(self, tmp_path: Path) -> None:
+        write(tmp_path, "1.png")
+        (tmp_path / "2.png").write_bytes(self.png(30_000, 30_000))
+        with pytest.raises(StoreFormatError, match=r"2.png must have the shape of .*1.png, .* has \(30000, 30000, 3\)"):
+            fields(tmp_path)
+
+    def test_the_first_is_not_decoded_to_know_its_mode(self, tmp_path: Path) -> None:
+        (tmp_path / "1.png").write_bytes(self.png(30_000, 30_000))
+        source = ImageFolderSource(tmp_path, size=(8, 8))
+        assert source.record_specs["x"].row_shape == (8, 8)
+        with pytest.raises(MemoryCeilingError, match=r"1.png takes most of it"):
+            oocload.convert(source, tmp_path / "a.h5", memory="32 MiB")
+
+    def test_pillow_tells_the_size_of_what_only_it_knows(self, tmp_path: Path) -> None:
+        pillow = pytest.importorskip("PIL.Image")
+        pillow.new("L", (3000, 2000)).save(tmp_path / "1.tif", compression="tiff_lzw")
+        source = ImageFolderSource(tmp_path, size=(8, 8))
+        assert source.least_piece_nbytes > 3000 * 2000
+        assert source.record_specs["x"].row_shape == (8, 8)
+
+
+@pytest.mark.parametrize("name", ["encoded", "orient", "draft"])
+def test_text_is_no_bool(tmp_path: Path, name: str) -> None:
+    write(tmp_path, "1.png")
+    with pytest.raises(InvalidArgumentError, match=f"{name} must be True or False, got 'no'"):
+        ImageFolderSource(tmp_path, **{name: "no"})
+
+
+def test_an_empty_label_of_a_csv_file_is_none(tmp_path: Path) -> None:
+    write(tmp_path, "1.png", "2.png")
+    (tmp_path / "l.csv").write_text("path,label\n1.png,\n2.png,cat\n")
+    assert fields(ImageFolderSource(tmp_path / "l.csv"))["y"] == [None, "cat"]

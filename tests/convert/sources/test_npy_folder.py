@@ -281,6 +281,8 @@ class TestBadSidecars:
         ("name", "text", "message"),
         [
             ("l.json", "{", r"l.json cannot be read: Expecting property name"),
+            ("l.json", '{"a": 1, "a": 2}', r"l.json cannot be read: each name must occur once, got 'a' twice"),
+            ("l.json", "[" * 100_000, r"l.json cannot be read: maximum recursion depth"),
             ("l.json", "[1]", r"l.json must be an object of id → label, got a list"),
             ("l.json", b"\xff\xfe\xff", r"l.json cannot be read: 'utf-8' codec"),
             ("l.csv", "", r"l.csv must have a column 'id', and its first line names none"),
@@ -340,3 +342,9 @@ class TestMaking:
         oocload.convert(folder, tmp_path / "a.h5", chunk_rows=2, overwrite=True)
         with h5py.File(tmp_path / "a.h5") as file:
             assert np.array_equal(file["x"], X)
+
+
+def test_text_is_no_bool(tmp_path: Path) -> None:
+    np.save(tmp_path / "1.npy", np.zeros(2))
+    with pytest.raises(InvalidArgumentError, match="ragged must be True or False, got 'no'"):
+        NpyFolderSource(tmp_path, ragged="no")  # type: ignore[arg-type]
