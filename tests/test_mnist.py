@@ -55,7 +55,7 @@ def accuracy(data: Data, seed: int, source: object, **options: object) -> float:
             keras.layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=25)
     model.fit(source, epochs=EPOCHS, verbose=0, **options)
     return float(model.evaluate(data.x_test, data.y_test, verbose=0)[1])
 
