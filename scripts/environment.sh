@@ -11,7 +11,8 @@ use_environment() {
     fi
     if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
         echo "installing oocload[$extra]" >&2
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extra]"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[$extra]"
+        .venv/bin/python -W ignore -m compileall -qq -j 0 .venv/lib || true # on all cores; templates are no Python
         touch "$stamp"
     fi
     export PATH="$PWD/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters.frameworks import CHEAP
+
 pytest.importorskip("keras")
 pytestmark = pytest.mark.framework
 
@@ -20,8 +22,6 @@ ONCE = (
     "(refused or bad_options or damaged or kept or counted or without_a_seed) and test_keras_callbacks.py",
 )
 FILES = ("test_keras.py", "test_keras_callbacks.py")
-# Models of twenty weights: what threads and an optimizing compiler take is all that they would add.
-CHEAP = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false"}
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

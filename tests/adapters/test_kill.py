@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.adapters.frameworks import write
+from tests.adapters.frameworks import CHEAP, write
 
 pytest.importorskip("keras")
 pytestmark = pytest.mark.framework
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def train(backend: str, path: Path, directory: Path, out: Path, kill: int, way: str) -> int:
     command = [sys.executable, "-m", "tests.adapters.train_until_killed"]
     arguments = [str(path), str(directory), str(out), str(kill), way]
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, **CHEAP, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command + arguments, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
     if done.returncode not in (0, -9):
         pytest.fail(done.stderr[-3000:])
