@@ -15,7 +15,7 @@ N_ROWS = 2003
 BATCH = 32
 N_BATCHES = 63
 WINDOW = oocload.Shuffle(window_rows=500)
-# For processes that train models of some hundred weights: all that threads and an optimizing compiler add is their time.
+# For processes that train models of some hundred weights: threads and an optimizing compiler would only add their time.
 CHEAP = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false"}
 
 
