@@ -30,7 +30,8 @@ from oocload.convert.sources.cast import Cast
 from oocload.convert.sources.dask import is_dask
 from oocload.convert.sources.identity import Identity
 from oocload.convert.sources.objects import file_of, reads_a_folder
-from oocload.convert.sources.resolve import fields_of, is_paths, named_values, records_of
+from oocload.convert.sources.records import RecordSource
+from oocload.convert.sources.resolve import fields_of, is_paths, known_of, named_values
 from oocload.convert.sources.side_by_side import SideBySide
 from oocload.errors import InvalidArgumentError, StoreFormatError, StoreNotFoundError
 from oocload.stores.base import Store
@@ -113,7 +114,7 @@ def describe(
         If its rows can be read here alone: an iterable, or an object that cannot be sent.
 
     """
-    if (records := records_of(source)) is not None:
+    if isinstance(records := known_of(source), RecordSource):
         raise InvalidArgumentError(
             f"source must be stores, arrays or dask arrays where scheduler= is given, got {records.label}, whose "
             "records one process reads; convert it without scheduler="

@@ -53,15 +53,15 @@ def resolve(source: Any, fields: Sequence[str] | None, on_error: OnError | None 
         If it is none of these, is not there, or is damaged.
 
     """
-    records = records_of(source)
-    if records is not None:
-        records = records if on_error is None else records.with_on_error(on_error)
+    known = known_of(source)
+    if isinstance(known, RecordSource):
+        records = known if on_error is None else known.with_on_error(on_error)
         return records if fields is None else records.choosing(fields)
     if on_error == "skip":
         raise InvalidArgumentError(
             "on_error must be 'raise' for this source, which has no records that could be skipped, got 'skip'"
         )
-    found = fields_of(source, fields)
+    found = _fields_of(source, known, fields)
     if found is not None:
         return SideBySide(found)
     if isinstance(source, Iterable):
@@ -71,38 +71,32 @@ def resolve(source: Any, fields: Sequence[str] | None, on_error: OnError | None 
     )
 
 
-def records_of(source: Any) -> RecordSource[Any] | None:
-    """Return a source of records: one that is given, or what a path or an object of another library is; else None."""
-    if isinstance(source, RecordSource):
+def known_of(source: Any) -> RecordSource[Any] | FieldGroup | None:
+    """Return one of `oocload.sources` that is given, or that a path or an object of another library is; else None."""
+    if isinstance(source, RecordSource | FieldGroup):
         return source
     if isinstance(source, str | os.PathLike) or is_paths(source):
-        found = known_source(source)
-    else:
-        found = source_of_object(source)
-    return found if isinstance(found, RecordSource) else None
+        return known_source(source)
+    return source_of_object(source)
 
 
 def fields_of(source: Any, fields: Sequence[str] | None) -> dict[str, FieldSource] | None:
     """Return the fields of a source, as of `resolve`; None where it is none of those that have fields."""
-    group = source if isinstance(source, FieldGroup) else _group_of(source)
-    if group is not None:
-        each = group.field_sources()
-        return _choose({name: partial(each.__getitem__, name) for name in each}, fields, group.label)
+    return _fields_of(source, known_of(source), fields)
+
+
+def _fields_of(
+    source: Any, known: RecordSource[Any] | FieldGroup | None, fields: Sequence[str] | None
+) -> dict[str, FieldSource] | None:
+    if isinstance(known, FieldGroup):
+        each = known.field_sources()
+        return _choose({name: partial(each.__getitem__, name) for name in each}, fields, known.label)
     if isinstance(source, str | os.PathLike | Store) or is_paths(source):
         return _arrays_of(source, fields)
     if fields is not None:
         raise InvalidArgumentError("fields must be left out unless the source is one file; choose when you pass it")
     named = named_values(source)
     return None if named is None else _each_field(named)
-
-
-def _group_of(source: Any) -> FieldGroup | None:
-    """Return what holds several fields, where a path or an object of another library does."""
-    if isinstance(source, str | os.PathLike) or is_paths(source):
-        found = known_source(source)
-    else:
-        found = source_of_object(source)
-    return found if isinstance(found, FieldGroup) else None
 
 
 def named_values(source: Any) -> Mapping[str, Any] | None:
