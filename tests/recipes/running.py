@@ -1,0 +1,38 @@
+"""Runs the recipes as a user would, and with wrong input in this process."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
+
+
+def run_recipe(name: str, folder: Path, *arguments: object) -> tuple[str, dict[str, Any]]:
+    """Return what a recipe prints, and its figures."""
+    command = [
+        sys.executable,
+        str(RECIPES / f"{name}.py"),
+        "--json",
+        str(folder / "figures.json"),
+        *map(str, arguments),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout, json.loads((folder / "figures.json").read_text())
+
+
+def error_of_recipe(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """Return the one line in which a recipe ends that cannot go on."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+    module, runner = (importlib.import_module(n) for n in (name, "side_by_side"))
+    with pytest.raises(SystemExit) as ended:
+        runner.run(module.main)
+    message = str(ended.value.code)
+    assert "\n" not in message
+    return message
