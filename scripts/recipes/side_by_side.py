@@ -1,7 +1,7 @@
 """Runs two ways to feed a model, each in a process of its own, and prints what each delivered and held.
 
-Each way is a function that returns an `Outcome`. It runs in a fork of the script, after all imports, so that its peak of
-memory is what it took itself: the growth of its resident set, and what its child processes have to themselves.
+Each way is a function that returns an `Outcome`. It runs in a fork of the script, after all imports, so that its peak
+of memory is what it took itself: the growth of its resident set, and what its child processes have to themselves.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ NAMES = sorted(p.stem for p in RECIPES.glob("*.py") if p.stem not in MODULES)
 
 
 def test_each_script_has_a_page() -> None:
-    assert NAMES == sorted(p.stem for p in PAGES.glob("*.md"))
+    assert sorted(p.stem for p in PAGES.glob("*.md")) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
