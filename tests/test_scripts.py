@@ -126,6 +126,15 @@ def test_convert_benchmark(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["c.json"]
 
 
+def test_recipes_benchmark(tmp_path: Path) -> None:
+    arguments = ("--only", "batch_generator", "--rows", 2000, "--json", tmp_path / "r.json")
+    assert "\n| [A batch generator over arrays in memory](docs/recipes/batch_generator.md) | 6 |" in run(
+        "benchmarks/recipes.py", *arguments
+    )
+    (result,) = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert (result["old"], result["new"], result["difference"]) == ("batch generator", "oocload", 0)
+
+
 def test_soak_benchmark(tmp_path: Path) -> None:
     run("benchmarks/soak.py", "--quick", "--json", tmp_path / "s.json", "--dir", tmp_path)
     result = json.loads((tmp_path / "s.json").read_text())

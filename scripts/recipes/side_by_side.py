@@ -115,10 +115,11 @@ def compare(
 
     """
     ways = {**old, **new}
-    rounds = [{name: _apart(way) for name, way in ways.items()} for _ in range(args.rounds)]
+    rounds = [{n: _apart(way, quiet=k > 0) for n, way in ways.items()} for k in range(args.rounds)]
     measured = {name: _median([found[name] for found in rounds]) for name in ways}
     print(_table(measured))
-    before, after = (measured[next(iter(names))] for names in (old, new))
+    first_old, first_new = (next(iter(names)) for names in (old, new))
+    before, after = measured[first_old], measured[first_new]
     print(
         f"\noocload: {after.rows_per_s / before.rows_per_s:.2g} × the rows/s, {_times(after, before)} the memory; "
         f"the data is {data_nbytes / MIB:,.0f} MiB"
@@ -128,6 +129,8 @@ def compare(
         print(f"{same} of both: {'the same' if difference == 0 else f'they differ by {difference:.2g} at most'}")
     if args.json is not None:
         figures = {
+            "old": first_old,
+            "new": first_new,
             "data_nbytes": data_nbytes,
             "difference": difference,
             "ways": {n: vars(m) for n, m in measured.items()},
@@ -165,13 +168,13 @@ def _table(measured: Mapping[str, Measured]) -> str:
     )
 
 
-def _apart(way: Way) -> Measured:
-    """Run a way in a fork of this process."""
+def _apart(way: Way, quiet: bool) -> Measured:
+    """Run a way in a fork of this process; what it prints is shown unless ``quiet``."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     sys.stdout.flush()
     # no daemon: the way may have worker processes
-    child = context.Process(target=_measured, args=(way, theirs), daemon=False)
+    child = context.Process(target=_measured, args=(way, quiet, theirs), daemon=False)
     child.start()
     theirs.close()
     of_children = 0
@@ -190,13 +193,15 @@ def _apart(way: Way) -> Measured:
     return Measured(outcome.rows, rows_per_s, peak + of_children, outcome.result, outcome.shown)
 
 
-def _measured(way: Way, answer: Connection) -> None:
+def _measured(way: Way, quiet: bool, answer: Connection) -> None:
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = _status("VmRSS")
-        start = time.perf_counter()
-        outcome = way()
-        answer.send((outcome, time.perf_counter() - start, _status("VmHWM") - before))
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if quiet else sys.stdout):
+            start = time.perf_counter()
+            outcome = way()
+            seconds = time.perf_counter() - start
+        answer.send((outcome, seconds, _status("VmHWM") - before))
     except oocload.OocloadError as error:
         answer.send(error)
     except BaseException:
