@@ -92,6 +92,24 @@ def orders_of(loader: oocload.Loader, epochs: int) -> list[np.ndarray]:
     return orders
 
 
+def n_classes_of(store: Path, field: str = "y") -> int:
+    """Return how many classes a field of labels has.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If its rows are not one whole number each, from 0.
+
+    """
+    found = oocload.stats(store, field)[field]
+    if found.histogram is None or found.dtype.kind not in "iu" or found.min is None or found.min[0] < 0:
+        raise oocload.InvalidArgumentError(
+            f"field {field!r} must hold labels, one whole number from 0 a row, got {found.dtype} of shape {found.shape}"
+            f"{'' if found.min is None else f' from {found.min.min()}'} in {store}"
+        )
+    return int(found.max[0]) + 1
+
+
 def compare(
     old: Mapping[str, Way], new: Mapping[str, Way], args: argparse.Namespace, *, data_nbytes: int, same: str = ""
 ) -> dict[str, Measured]:

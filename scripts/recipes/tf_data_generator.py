@@ -107,7 +107,7 @@ def main() -> None:
     with side_by_side.folder_of(args) as folder:
         path = args.file or make_h5(folder, args.rows, by_class=True)
         with oocload.Loader(path, batch_size=BATCH_SIZE, x="x", y="y", seed=0, memory=args.memory) as loader:
-            n_classes = len(oocload.stats(path, "y")["y"].histogram)
+            n_classes = side_by_side.n_classes_of(path)
             data_nbytes = loader.fields["x"].nbytes
         old = {"from_generator, rows": partial(with_rows, path, n_classes)}
         old["from_generator, slices"] = partial(with_slices, path, n_classes)

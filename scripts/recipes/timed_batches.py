@@ -148,7 +148,7 @@ def main() -> None:
     with side_by_side.folder_of(args) as folder:
         path = args.file or make_h5(folder, args.rows)
         with oocload.Loader(path, batch_size=BATCH_SIZE, x="x", y="y", shuffle=False, memory=args.memory) as loader:
-            n_classes = len(oocload.stats(path, "y")["y"].histogram)
+            n_classes = side_by_side.n_classes_of(path)
             data_nbytes = loader.fields["x"].nbytes
         old = partial(with_a_timed_loader, path, n_classes)
         new = {"tqdm over the loader": partial(with_a_progress_bar, path, n_classes, args.memory)}
