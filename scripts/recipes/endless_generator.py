@@ -127,7 +127,8 @@ def main() -> None:
     with side_by_side.folder_of(args) as folder:
         messages, store = args.messages or make_messages(folder, args.rows), folder / "messages.h5"
         text = {"text": Text("hashing", n_buckets=N_FEATURES)}
-        source = CsvSource(messages, label="label", text=text, header=["label", "text"], skip_lines=1)
+        labels = {"label": ["ham", "spam"]}
+        source = CsvSource(messages, label="label", labels=labels, text=text, header=["label", "text"], skip_lines=1)
         oocload.convert(source, store, overwrite=True)
         train, val = parts_of(store, args.memory)
         with train, val:
