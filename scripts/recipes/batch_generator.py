@@ -58,7 +58,7 @@ def main() -> None:
         x, y = (args.x, args.y) if args.x and args.y else make_images(folder, args.rows)
         store = folder / "train.h5"
         oocload.convert({"x": x, "y": y}, store, overwrite=True)
-        n_classes = len(oocload.stats(store, "y")["y"].histogram)
+        n_classes = side_by_side.n_classes_of(store)
         with oocload.Loader(store, batch_size=BATCH_SIZE, seed=0, memory=args.memory) as loader:
             orders = side_by_side.orders_of(loader, EPOCHS)
             data_nbytes = loader.fields["x"].nbytes

@@ -92,6 +92,24 @@ def orders_of(loader: oocload.Loader, epochs: int) -> list[np.ndarray]:
     return orders
 
 
+def n_classes_of(store: Path, field: str = "y") -> int:
+    """Return how many classes a field of labels has.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If its rows are not one whole number each, from 0.
+
+    """
+    found = oocload.stats(store, field)[field]
+    if found.histogram is None or found.dtype.kind not in "iu" or found.min is None or found.min[0] < 0:
+        raise oocload.InvalidArgumentError(
+            f"field {field!r} must hold labels, one whole number from 0 a row, got {found.dtype} of shape {found.shape}"
+            f"{'' if found.min is None else f' from {found.min.min()}'} in {store}"
+        )
+    return int(found.max[0]) + 1
+
+
 def compare(
     old: Mapping[str, Way], new: Mapping[str, Way], args: argparse.Namespace, *, data_nbytes: int, same: str = ""
 ) -> dict[str, Measured]:
@@ -106,7 +124,7 @@ def compare(
     data_nbytes
         Of the rows, decoded, that both ways read.
     same
-        What the `result` of both is, "losses", say, where it must be the same; else their results are not compared.
+        What the `result` of each is, "losses", say, where it must be the same; else their results are not compared.
 
     Raises
     ------
@@ -124,9 +142,10 @@ def compare(
         f"\noocload: {after.rows_per_s / before.rows_per_s:.2g} × the rows/s, {_times(after, before)} the memory; "
         f"the data is {data_nbytes / MIB:,.0f} MiB"
     )
-    difference = _difference(before.result, after.result) if same else None
+    difference = max(_difference(before.result, m.result) for m in measured.values()) if same else None
     if difference is not None:
-        print(f"{same} of both: {'the same' if difference == 0 else f'they differ by {difference:.2g} at most'}")
+        of = "both" if len(ways) == 2 else "all"
+        print(f"{same} of {of}: {'the same' if difference == 0 else f'they differ by {difference:.2g} at most'}")
     if args.json is not None:
         figures = {
             "old": first_old,

@@ -133,6 +133,16 @@ class CsvFacts:
         return without_header(self._beginning, self.dialect)
 
     @cached_property
+    def _utf8(self) -> Any:
+        """The bytes of these rows, mended where they are no UTF-8, of which reading tells where it comes to them."""
+        data = self._rows.data.tobytes()
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return np.frombuffer(data.decode("utf-8", "replace").encode(), np.uint8)
+        return self._rows.data
+
+    @cached_property
     def _ends(self) -> Any:
         return record_ends(self._rows.data, str(self.dialect.delimiter), self.dialect.quote)
 
@@ -159,7 +169,7 @@ class CsvFacts:
         return self._beginning_as({name: pyarrow().string() for name in self._choice.as_text & set(self.names)}, ())
 
     def _beginning_as(self, types: dict[str, Any], columns: Sequence[str]) -> Any:
-        return Parser(self.names, types, self.dialect).table(self._rows.data, columns, lenient=True)
+        return Parser(self.names, types, self.dialect).table(self._utf8, columns, lenient=True)
 
     def _type_for(self, name: str) -> Any:
         """Return the type as which a column is read: a number where it looks like one, else text."""

@@ -346,6 +346,15 @@ class TestBadInput:
         latin.write_bytes(b"a,b\n1,n\xe9\n")
         with pytest.raises(StoreFormatError, match="latin.csv, line 2: column 'b' must be UTF-8, .*pass encoding="):
             converted(latin, tmp_path)
+        with pytest.raises(StoreFormatError, match="latin.csv, line 2: column 'b' must be UTF-8, .*pass encoding="):
+            converted(CsvSource(latin, text=["b"]), tmp_path)
+
+    def test_bytes_that_are_no_table(self, tmp_path: Path) -> None:
+        binary = tmp_path / "binary.tsv"
+        binary.write_bytes(b"a\tb\n\xff\xfe\x89\n1\tn\n")
+        with pytest.raises(StoreFormatError, match=r"binary.tsv, line 2: must have 2 columns, got 1: "):
+            converted(binary, tmp_path)
+        assert texts(converted(CsvSource(binary, on_error="skip"), tmp_path)["b"]) == ["n"]
         with pytest.raises(StoreFormatError, match="empty.csv must begin with the names of its columns, got nothing"):
             converted(write(tmp_path / "empty.csv", ""), tmp_path)
         with pytest.raises(StoreFormatError, match="columns of .*twice.csv must have names of their own, got 'a'"):
