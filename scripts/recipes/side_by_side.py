@@ -106,7 +106,7 @@ def compare(
     data_nbytes
         Of the rows, decoded, that both ways read.
     same
-        What the `result` of both is, "losses", say, where it must be the same; else their results are not compared.
+        What the `result` of each is, "losses", say, where it must be the same; else their results are not compared.
 
     Raises
     ------
@@ -123,9 +123,10 @@ def compare(
         f"\noocload: {after.rows_per_s / before.rows_per_s:.2g} × the rows/s, {_times(after, before)} the memory; "
         f"the data is {data_nbytes / MIB:,.0f} MiB"
     )
-    difference = _difference(before.result, after.result) if same else None
+    difference = max(_difference(before.result, m.result) for m in measured.values()) if same else None
     if difference is not None:
-        print(f"{same} of both: {'the same' if difference == 0 else f'they differ by {difference:.2g} at most'}")
+        of = "both" if len(ways) == 2 else "all"
+        print(f"{same} of {of}: {'the same' if difference == 0 else f'they differ by {difference:.2g} at most'}")
     if args.json is not None:
         figures = {
             "data_nbytes": data_nbytes,
