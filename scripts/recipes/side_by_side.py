@@ -93,7 +93,13 @@ def orders_of(loader: oocload.Loader, epochs: int) -> list[np.ndarray]:
 
 
 def compare(
-    old: Mapping[str, Way], new: Mapping[str, Way], args: argparse.Namespace, *, data_nbytes: int, same: str = ""
+    old: Mapping[str, Way],
+    new: Mapping[str, Way],
+    args: argparse.Namespace,
+    *,
+    data_nbytes: int,
+    same: str = "",
+    prepare: Callable[[], None] | None = None,
 ) -> dict[str, Measured]:
     """Run every way, print one table, and say how the first new way stands beside the first old one.
 
@@ -107,6 +113,9 @@ def compare(
         Of the rows, decoded, that both ways read.
     same
         What the `result` of each is, "losses", say, where it must be the same; else their results are not compared.
+        A way without one is left out: its order is another.
+    prepare
+        Called in each process before it is measured: starts a framework, say, whose own memory is not to count.
 
     Raises
     ------
@@ -115,7 +124,7 @@ def compare(
 
     """
     ways = {**old, **new}
-    rounds = [{name: _apart(way) for name, way in ways.items()} for _ in range(args.rounds)]
+    rounds = [{name: _apart(way, prepare) for name, way in ways.items()} for _ in range(args.rounds)]
     measured = {name: _median([found[name] for found in rounds]) for name in ways}
     print(_table(measured))
     before, after = (measured[next(iter(names))] for names in (old, new))
@@ -123,9 +132,10 @@ def compare(
         f"\noocload: {after.rows_per_s / before.rows_per_s:.2g} × the rows/s, {_times(after, before)} the memory; "
         f"the data is {data_nbytes / MIB:,.0f} MiB"
     )
-    difference = max(_difference(before.result, m.result) for m in measured.values()) if same else None
+    compared = [m.result for m in measured.values() if m.result is not None]
+    difference = float(np.max([_difference(before.result, result) for result in compared])) if same else None
     if difference is not None:
-        of = "both" if len(ways) == 2 else "all"
+        of = "both" if len(compared) == 2 else "all"
         print(f"{same} of {of}: {'the same' if difference == 0 else f'they differ by {difference:.2g} at most'}")
     if args.json is not None:
         figures = {
@@ -166,13 +176,13 @@ def _table(measured: Mapping[str, Measured]) -> str:
     )
 
 
-def _apart(way: Way) -> Measured:
+def _apart(way: Way, prepare: Callable[[], None] | None) -> Measured:
     """Run a way in a fork of this process."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     sys.stdout.flush()
     # no daemon: the way may have worker processes
-    child = context.Process(target=_measured, args=(way, theirs), daemon=False)
+    child = context.Process(target=_measured, args=(way, prepare, theirs), daemon=False)
     child.start()
     theirs.close()
     of_children = 0
@@ -191,8 +201,10 @@ def _apart(way: Way) -> Measured:
     return Measured(outcome.rows, rows_per_s, peak + of_children, outcome.result, outcome.shown)
 
 
-def _measured(way: Way, answer: Connection) -> None:
+def _measured(way: Way, prepare: Callable[[], None] | None, answer: Connection) -> None:
     try:
+        if prepare is not None:
+            prepare()
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = _status("VmRSS")
         start = time.perf_counter()
