@@ -17,15 +17,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 import keras
 import numpy as np
 import side_by_side
-from keras_clock import Clock
+from after_first_epoch import AfterFirstEpoch
 from side_by_side import Outcome
+from started_keras import start_keras
 
 import oocload
 from oocload import ops
 
 SHAPE = (16, 16, 16)
 N_CLASSES = 3
-BATCH_SIZE = 64
+BATCH_SIZE = 32
 EPOCHS = 2
 
 
@@ -80,7 +81,7 @@ def with_a_sequence(
     workers = {"workers": 6, "use_multiprocessing": True}
     train = InGivenOrder(orders, folder, partition["train"], labels, shuffle=True, **workers)
     val = NpySequence(folder, partition["validation"], labels, shuffle=False, **workers)
-    model, clock = model_of(train[0][0].shape[1:], train.n_classes), Clock()
+    model, clock = model_of(train[0][0].shape[1:], train.n_classes), AfterFirstEpoch()
     # fit(shuffle=True), the default, would shuffle the batches once more
     history = model.fit(train, validation_data=val, epochs=EPOCHS, shuffle=False, callbacks=[clock], verbose=0)
     return outcome(history, clock, len(train.ids) + len(val.ids))
@@ -88,7 +89,7 @@ def with_a_sequence(
 
 def with_oocload(store: Path, n_classes: int, memory: str) -> Outcome:
     train, val = loaders_of(store, n_classes, memory)
-    model, clock = model_of(train.fields["x"].shape[1:], n_classes), Clock()
+    model, clock = model_of(train.fields["x"].shape[1:], n_classes), AfterFirstEpoch()
     history = model.fit(train.to_keras(), validation_data=val.to_keras(), epochs=EPOCHS, callbacks=[clock], verbose=0)
     return outcome(history, clock, train.n_rows + val.n_rows)
 
@@ -100,9 +101,9 @@ def loaders_of(store: Path, n_classes: int, memory: str) -> tuple[oocload.Loader
     return train, val
 
 
-def outcome(history: keras.callbacks.History, clock: Clock, epoch_rows: int) -> Outcome:
+def outcome(history: keras.callbacks.History, clock: AfterFirstEpoch, epoch_rows: int) -> Outcome:
     losses = [history.history["loss"], history.history["val_loss"]]
-    return Outcome(EPOCHS * epoch_rows, losses, seconds=clock.seconds)
+    return Outcome((EPOCHS - 1) * epoch_rows, losses, seconds=clock.seconds)
 
 
 def make_samples(folder: Path, n_rows: int) -> tuple[dict[str, list[str]], dict[str, int]]:
@@ -123,7 +124,7 @@ def read_labels(store: Path) -> dict[str, int]:
     labels: dict[str, int] = {}
     with oocload.Loader(store, 1, x=["id", "y"], shuffle=False) as rows:
         for row in rows:
-            labels[row["id"].values.tobytes().decode()] = row["y"].item()
+            labels[row["id"].values.tobytes().decode()] = row["y"][0].tolist()
     return labels
 
 
@@ -142,7 +143,7 @@ def main() -> None:
         store = folder / "samples.h5"
         oocload.convert(source, store, overwrite=True)
         labels = read_labels(store)
-        n_classes = max(labels.values()) + 1
+        n_classes = int(np.max(list(labels.values()))) + 1
         train, val = loaders_of(store, n_classes, args.memory)
         with train, val:
             ids = np.array(list(labels))
@@ -151,7 +152,9 @@ def main() -> None:
             data_nbytes = train.fields["x"].nbytes
         old = partial(with_a_sequence, samples, partition, labels, orders)
         new = partial(with_oocload, store, n_classes, args.memory)
-        side_by_side.compare({"Sequence": old}, {"oocload": new}, args, data_nbytes=data_nbytes, same="losses")
+        side_by_side.compare(
+            {"Sequence": old}, {"oocload": new}, args, data_nbytes=data_nbytes, same="losses", prepare=start_keras
+        )
 
 
 if __name__ == "__main__":
