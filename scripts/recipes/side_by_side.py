@@ -1,7 +1,6 @@
 """Runs two ways to feed a model, each in a process of its own, and prints what each delivered and held.
 
-Each way is a function that returns an `Outcome`. It runs in a fork of the script, after all imports, so that its peak
-of memory is what it took itself: the growth of its resident set, and what its child processes have to themselves.
+Each way is a function that returns an `Outcome`; where memory ended it, the table says so.
 """
 
 from __future__ import annotations
@@ -9,48 +8,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing
-import os
 import statistics
 import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measured import Measured, Outcome, Way, measured_apart
 
 import oocload
 
+__all__ = ["Outcome", "arguments", "compare", "folder_of", "n_classes_of", "orders_of", "run"]
+
 MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a way came to: the rows that it delivered, over all epochs, and what training ended with."""
-
-    rows: int
-    result: Any = None  # losses, mostly: what both ways must agree in where their order is the same
-    seconds: float | None = None  # where only a part counts: training, say, without building the model
-    shown: Mapping[str, str] = field(default_factory=dict)  # further columns of the table
-
-
-@dataclass(frozen=True)
-class Measured:
-    """An outcome, with rows per second, and the peak of memory in bytes above what the process began with."""
-
-    rows: int
-    rows_per_s: float
-    peak_nbytes: int
-    result: Any
-    shown: Mapping[str, str]
-
-
-Way = Callable[[], Outcome]
 
 
 def arguments(doc: str | None, rows: int, memory: str = "32 MiB") -> argparse.ArgumentParser:
@@ -111,7 +83,13 @@ def n_classes_of(store: Path, field: str = "y") -> int:
 
 
 def compare(
-    old: Mapping[str, Way], new: Mapping[str, Way], args: argparse.Namespace, *, data_nbytes: int, same: str = ""
+    old: Mapping[str, Way],
+    new: Mapping[str, Way],
+    args: argparse.Namespace,
+    *,
+    data_nbytes: int,
+    same: str = "",
+    prepare: Callable[[], None] | None = None,
 ) -> dict[str, Measured]:
     """Run every way, print one table, and say how the first new way stands beside the first old one.
 
@@ -125,6 +103,9 @@ def compare(
         Of the rows, decoded, that both ways read.
     same
         What the `result` of each is, "losses", say, where it must be the same; else their results are not compared.
+        A way without one is left out: its order is another.
+    prepare
+        Called in each process before it is measured: starts a framework, say, whose own memory is not to count.
 
     Raises
     ------
@@ -133,18 +114,18 @@ def compare(
 
     """
     ways = {**old, **new}
-    rounds = [{n: _apart(way, quiet=k > 0) for n, way in ways.items()} for k in range(args.rounds)]
+    rounds = [
+        {n: measured_apart(way, prepare=prepare, quiet=k > 0) for n, way in ways.items()} for k in range(args.rounds)
+    ]
     measured = {name: _median([found[name] for found in rounds]) for name in ways}
     print(_table(measured))
     first_old, first_new = (next(iter(names)) for names in (old, new))
     before, after = measured[first_old], measured[first_new]
-    print(
-        f"\noocload: {after.rows_per_s / before.rows_per_s:.2g} × the rows/s, {_times(after, before)} the memory; "
-        f"the data is {data_nbytes / MIB:,.0f} MiB"
-    )
-    difference = max(_difference(before.result, m.result) for m in measured.values()) if same else None
+    print(f"\n{_beside(before, after)}; the data is {data_nbytes / MIB:,.0f} MiB")
+    compared = [m.result for m in measured.values() if m.result is not None]
+    difference = _largest_difference(compared) if same and len(compared) > 1 else None
     if difference is not None:
-        of = "both" if len(ways) == 2 else "all"
+        of = "both" if len(compared) == 2 else "all"
         print(f"{same} of {of}: {'the same' if difference == 0 else f'they differ by {difference:.2g} at most'}")
     if args.json is not None:
         figures = {
@@ -160,92 +141,34 @@ def compare(
     return measured
 
 
-def _times(after: Measured, before: Measured) -> str:
-    return f"{after.peak_nbytes / max(before.peak_nbytes, 1):.2g} ×"
+def _beside(before: Measured, after: Measured) -> str:
+    if before.rows_per_s is None or after.rows_per_s is None:
+        return "there was not memory enough for all ways"
+    speed, memory = after.rows_per_s / before.rows_per_s, after.peak_nbytes / max(before.peak_nbytes, 1)
+    return f"oocload: {speed:.2g} × the rows/s, {memory:.2g} × the memory"
 
 
-def _difference(a: Any, b: Any) -> float:
-    first, second = np.asarray(a, float), np.asarray(b, float)
-    return float(np.abs(first - second).max()) if first.shape == second.shape else float("inf")
+def _largest_difference(results: list[Any]) -> float:
+    first, *others = (np.asarray(result, float) for result in results)
+    same_shape = all(other.shape == first.shape for other in others)
+    return float(max(np.abs(first - other).max() for other in others)) if same_shape else float("inf")
 
 
 def _median(found: list[Measured]) -> Measured:
-    last = found[-1]
-    rates, peaks = ([getattr(m, name) for m in found] for name in ("rows_per_s", "peak_nbytes"))
-    return Measured(last.rows, statistics.median(rates), int(statistics.median(peaks)), last.result, last.shown)
+    last = min(found, key=lambda m: m.rows_per_s or 0)  # one that memory ended, if there is one
+    peak = int(statistics.median(m.peak_nbytes for m in found))
+    rate = None if last.rows_per_s is None else statistics.median(m.rows_per_s or 0 for m in found)
+    return Measured(last.rows, rate, peak, last.result, last.shown)
 
 
 def _table(measured: Mapping[str, Measured]) -> str:
-    titles = ["", "rows/s", "peak memory", *next(iter(measured.values())).shown]
-    lines = [titles]
+    further = max((m.shown for m in measured.values()), key=len)
+    lines = [["", "rows/s", "peak memory", *further]]
     for name, m in measured.items():
-        lines.append([name, f"{m.rows_per_s:,.0f}", f"{m.peak_nbytes / MIB:,.0f} MiB", *m.shown.values()])
+        rate = "out of memory" if m.rows_per_s is None else f"{m.rows_per_s:,.0f}"
+        lines.append([name, rate, f"{m.peak_nbytes / MIB:,.0f} MiB", *(m.shown.get(title, "") for title in further)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
         for line in lines
     )
-
-
-def _apart(way: Way, quiet: bool) -> Measured:
-    """Run a way in a fork of this process; what it prints is shown unless ``quiet``."""
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    sys.stdout.flush()
-    # no daemon: the way may have worker processes
-    child = context.Process(target=_measured, args=(way, quiet, theirs), daemon=False)
-    child.start()
-    theirs.close()
-    of_children = 0
-    while not ours.poll(0.05):
-        of_children = max(of_children, sum(map(_private_nbytes, _descendants(child.pid))))
-    try:
-        answer = ours.recv()
-    except EOFError:
-        child.join()
-        sys.exit(f"the process ended with status {child.exitcode} before it was done")
-    child.join()
-    if isinstance(answer, BaseException):
-        raise answer
-    outcome, seconds, peak = answer
-    rows_per_s = outcome.rows / (outcome.seconds or seconds)
-    return Measured(outcome.rows, rows_per_s, peak + of_children, outcome.result, outcome.shown)
-
-
-def _measured(way: Way, quiet: bool, answer: Connection) -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before = _status("VmRSS")
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if quiet else sys.stdout):
-            start = time.perf_counter()
-            outcome = way()
-            seconds = time.perf_counter() - start
-        answer.send((outcome, seconds, _status("VmHWM") - before))
-    except oocload.OocloadError as error:
-        answer.send(error)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-
-
-def _status(name: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) * 1024
-
-
-def _descendants(pid: int | None) -> list[int]:
-    try:
-        children = [
-            int(p) for task in Path(f"/proc/{pid}/task").iterdir() for p in (task / "children").read_text().split()
-        ]
-    except OSError:
-        return []
-    return children + [p for child in children for p in _descendants(child)]
-
-
-def _private_nbytes(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Private_Dirty", "Private_Clean")))

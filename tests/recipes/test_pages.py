@@ -9,12 +9,13 @@ import pytest
 from tests.recipes.running import RECIPES
 
 PAGES = Path(__file__).parents[2] / "docs" / "recipes"
-MODULES = {"side_by_side", "made_data", "softmax_regression"}  # what recipes share
-NAMES = sorted(p.stem for p in RECIPES.glob("*.py") if p.stem not in MODULES)
+NUMBERS = {p.stem: int(n[1]) for p in RECIPES.glob("*.py") if (n := re.match(r'"""Recipe ([0-9]+): ', p.read_text()))}
+NAMES = sorted(NUMBERS)
 
 
 def test_each_script_has_a_page() -> None:
     assert sorted(p.stem for p in PAGES.glob("*.md")) == NAMES
+    assert sorted(set(NUMBERS.values())) == list(range(1, 11))
 
 
 @pytest.mark.parametrize("name", NAMES)
