@@ -63,14 +63,15 @@ def mixing(delivered: Delivered, labels: np.ndarray, chunk_rows: int) -> Mixing:
     if not np.array_equal(np.concatenate(delivered.labels), labels[order]):
         raise ValueError("every row must come with its label")
     chunks, entropy, correlation, displacement = _figures(delivered.rows, labels, chunk_rows)
-    return Mixing(chunks, entropy / uniform(labels, chunk_rows, delivered)[1], correlation, displacement)
+    entropy /= uniform(labels, chunk_rows, len(delivered.rows[0]))[1] or 1.0
+    return Mixing(chunks, entropy, correlation, displacement)
 
 
-def uniform(labels: np.ndarray, chunk_rows: int, like: Delivered) -> tuple[float, float]:
-    """Return the chunks in a batch, and the entropy of its labels, of a shuffle of the whole store."""
+def uniform(labels: np.ndarray, chunk_rows: int, batch_size: int) -> tuple[float, float]:
+    """Return how many chunks are in a batch, and the entropy of its labels, where the whole store is shuffled."""
     order = np.random.default_rng(0).permutation(len(labels))
-    cuts = np.cumsum([len(rows) for rows in like.rows])[:-1]
-    return _figures(np.split(order, cuts), labels, chunk_rows)[:2]
+    batches = np.split(order, range(batch_size, len(order), batch_size))
+    return _figures(batches, labels, chunk_rows)[:2]
 
 
 def mean(found: list[Mixing]) -> Mixing:
