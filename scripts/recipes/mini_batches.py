@@ -82,12 +82,13 @@ class DataLoader:
 
 
 class LoadersOrder:
-    """In the place of `np.random.default_rng()`: shuffles, in place, as the loader does, so that losses are the same."""
+    """In the place of `np.random.default_rng()`: shuffles as the loader does, so that losses are the same."""
 
     def __init__(self, orders: list[np.ndarray]) -> None:
         self.orders = iter(orders)
 
     def shuffle(self, rows: np.ndarray) -> None:
+        """Put rows into the order of the next epoch, in place."""
         order, columns = next(self.orders), rows.reshape(len(rows), -1)
         for first in range(0, columns.shape[1], 64):
             columns[:, first : first + 64] = columns[order, first : first + 64]
