@@ -10,11 +10,23 @@ N_CLASSES = 10
 PIECE_ROWS = 4096
 
 
-def make_images(folder: Path, n_rows: int, shape: tuple[int, ...] = (32, 32, 3), seed: int = 0) -> tuple[Path, Path]:
-    """Write images.npy (uint8, of `shape` each) and labels.npy (int64, 0 to 9): a pattern for each class, in noise."""
+def make_images(
+    folder: Path,
+    n_rows: int,
+    shape: tuple[int, ...] = (32, 32, 3),
+    seed: int = 0,
+    labels: np.ndarray | None = None,
+    contrast: int = 128,
+) -> tuple[Path, Path]:
+    """Write images.npy (uint8, of `shape` each) and labels.npy (int64): a pattern for each class, in noise.
+
+    Classes are 0 to 9, in random order, where no `labels` are given. The less `contrast` (2 to 128) patterns have, the
+    harder they are to tell.
+    """
     rng = np.random.default_rng(seed)
-    patterns = rng.integers(0, 128, (N_CLASSES, *shape), dtype=np.uint8)
-    labels = rng.integers(0, N_CLASSES, n_rows)
+    patterns = rng.integers(0, contrast, (N_CLASSES, *shape), dtype=np.uint8)
+    if labels is None:
+        labels = rng.integers(0, N_CLASSES, n_rows)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (n_rows, *shape))
     for start in range(0, n_rows, PIECE_ROWS):
         of_piece = labels[start : start + PIECE_ROWS]
