@@ -107,7 +107,8 @@ def main() -> None:
             x, y = make_digits(folder, args.rows, n_train=int(args.rows * (1 - HELD_OUT)))
         store = folder / "images.h5"
         oocload.convert({"x": x, "y": y}, store, overwrite=True)
-        field = oocload.open(store).fields["x"]
+        with oocload.Loader(store, BATCH_SIZE, memory=args.memory) as loader:  # which may have something to say
+            field = loader.fields["x"]
         if len(field.shape) != 3:
             raise oocload.InvalidArgumentError(f"images must be of height × width, got {field.shape[1:]} in {x}")
         n_classes = len(oocload.stats(store, "y")["y"].histogram)

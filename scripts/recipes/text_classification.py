@@ -106,9 +106,10 @@ def main() -> None:
         label, text = args.columns
         store = folder / "messages.h5"
         words = {text: oocload.sources.Text("words", max_tokens=MAX_TOKENS)}
-        source = oocload.sources.CsvSource(path, label=label, text=words, delimiter="\t", quote=None)
+        source = oocload.sources.CsvSource(path, label=label, labels=[label], text=words, delimiter="\t", quote=None)
         oocload.convert(source, store, overwrite=True)
-        data_nbytes = oocload.open(store).fields[text].nbytes
+        with oocload.Loader(store, BATCH_SIZE, memory=args.memory) as loader:  # which may have something to say
+            data_nbytes = loader.fields[text].nbytes
         old = partial(with_lists, path, (label, text), args.shuffle)
         new = partial(with_oocload, store, text, args.shuffle, args.memory)
         same = "" if args.shuffle else "losses"
