@@ -160,13 +160,35 @@ def shared_row(row: int, *names: Any) -> InvalidArgumentError:
     return InvalidArgumentError(f"parts must share no row, and row {row} is in {' and '.join(map(repr, names))}")
 
 
+def as_array(part: Any, name: Any) -> NDArray[Any]:
+    """Return a list of rows or identifiers that somebody gave as an array; of a range, without a Python int for each.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If it is no list.
+
+    """
+    if isinstance(part, np.ndarray):
+        return part
+    if isinstance(part, range):
+        return np.arange(part.start, part.stop, part.step)
+    try:
+        return np.asarray(list(part))
+    except (TypeError, ValueError) as exc:  # not iterable; lists of several lengths
+        raise InvalidArgumentError(
+            f"part {name!r} must be a list of row numbers or identifiers, got {part!r:.80}; give parts one by one, as "
+            "in split(range(0, 80), range(80, 100))"
+        ) from exc
+
+
 class _Sought:
     """The identifiers of one part, and how often each was found."""
 
     def __init__(self, name: Any, part: Any, ids: str, listed: np.dtype[Any]) -> None:
         text = listed.kind in "SO"
         self.name, self._ids, self._text = name, ids, text
-        given = part if isinstance(part, np.ndarray) else np.asarray(list(part))
+        given = as_array(part, name)
         if len(given) and (given.dtype.kind in "SUO") != text:
             what = "text" if text else listed
             raise InvalidArgumentError(f"part {name!r}: field {ids!r} lists {what}, got {given.dtype}")

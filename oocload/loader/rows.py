@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oocload.errors import InvalidArgumentError
-from oocload.loader.columns import read_classes, rows_of_ids, shared_row
+from oocload.loader.columns import as_array, read_classes, rows_of_ids, shared_row
 from oocload.plan.blocks import BlockGrid
 from oocload.plan.select import Selection
 from oocload.plan.split import part_sizes, select_marked, select_rows, split_by_blocks, split_by_rows
@@ -115,8 +115,7 @@ def split_ids(
         return [_named(name, select_marked, grid, selection, mask) for name, mask in marked]
     found = {}
     for name, part in parts.items():
-        given = part if isinstance(part, np.ndarray) else np.asarray(list(part))
-        found[name] = _named(name, select_rows, grid, selection, _numbers(given, f"part {name!r}"))
+        found[name] = _named(name, select_rows, grid, selection, _numbers(as_array(part, name), f"part {name!r}"))
     for (one, some), (other, others) in combinations(found.items(), 2):
         for _, rows in some.row_pieces():
             shared = rows[others.holds(rows)]

@@ -275,6 +275,12 @@ def test_labels_that_are_no_text(tmp_path: Path) -> None:
         (lambda x: x.split([1], by="rows"), "by must go with fractions, got by='rows' with lists of rows"),
         (lambda x: x.split(0.8, 0.2, by="blocks", stratify="label"), "by must not be 'blocks' where stratify is given"),
         (lambda x: x.split([0.8, 0.2]), r"part 0 must be a list of row numbers, .* give fractions one by one"),
+        (
+            lambda x: x.split([range(80), range(80, 600)]),
+            r"part 0 must be a list of row numbers or identifiers, got \[range\(0, 80\), .* give parts one by one",
+        ),
+        (lambda x: x.split([1], None), "part 1 must be a list of row numbers or identifiers, got None"),
+        (lambda x: x.split({"a": None}, ids="name"), "part 'a' must be a list of row numbers or identifiers, got None"),
         (lambda x: x.split({"a": "patient-1"}, ids="name"), "parts must be fractions, or lists of rows, or one dict"),
         (
             lambda x: x.split({"a": ["patient-1"] * 2}, ids="name"),

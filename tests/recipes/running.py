@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,18 @@ def run_recipe(name: str, folder: Path, *arguments: object) -> tuple[str, dict[s
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout, json.loads((folder / "figures.json").read_text())
+
+
+def run_in_turn(folder: Path, *runs: Sequence[object]) -> list[dict[str, Any]]:
+    """Return the figures of several runs, each a name and arguments, in one process, which imports a framework once."""
+    lines = ["import sys", "import side_by_side"]
+    for number, (name, *arguments) in enumerate(runs):
+        argv = list(map(str, (name, "--json", folder / f"{number}.json", *arguments)))
+        lines += [f"import {name}", f"sys.argv = {argv}", f"side_by_side.run({name}.main)"]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, cwd=RECIPES, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return [json.loads((folder / f"{number}.json").read_text()) for number in range(len(runs))]
 
 
 def error_of_recipe(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
