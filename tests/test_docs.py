@@ -72,6 +72,17 @@ def test_documents(file: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+def test_files_that_are_named(file: str) -> None:
+    text = (ROOT / file).read_text()
+    linked = re.findall(r"\]\((?!http)([^)#]+)", text)
+    named = re.findall(r"`([\w/]+/(?:[\w]+\.\w+)?)`", text) if file == "CONTRIBUTING.md" else []
+    assert linked or named
+    missing = [path for path in linked if not (ROOT / file).parent.joinpath(path).exists()]
+    missing += [path for path in named if not any((ROOT / top / path).exists() for top in ("", "oocload"))]
+    assert missing == []
+
+
 def test_readme_commands(tmp_path: Path, mnist: Path) -> None:
     """The `oocload` commands run where the real MNIST files lie."""
     for file in mnist.glob("*.gz"):
