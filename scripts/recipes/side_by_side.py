@@ -111,7 +111,13 @@ def n_classes_of(store: Path, field: str = "y") -> int:
 
 
 def compare(
-    old: Mapping[str, Way], new: Mapping[str, Way], args: argparse.Namespace, *, data_nbytes: int, same: str = ""
+    old: Mapping[str, Way],
+    new: Mapping[str, Way],
+    args: argparse.Namespace,
+    *,
+    data_nbytes: int,
+    same: str = "",
+    prepare: Callable[[], None] = lambda: None,
 ) -> dict[str, Measured]:
     """Run every way, print one table, and say how the first new way stands beside the first old one.
 
@@ -125,6 +131,8 @@ def compare(
         Of the rows, decoded, that both ways read.
     same
         What the `result` of each is, "losses", say, where it must be the same; else their results are not compared.
+    prepare
+        Called in each way's process before the measuring begins.
 
     Raises
     ------
@@ -133,7 +141,7 @@ def compare(
 
     """
     ways = {**old, **new}
-    rounds = [{name: _apart(way) for name, way in ways.items()} for _ in range(args.rounds)]
+    rounds = [{name: _apart(way, prepare) for name, way in ways.items()} for _ in range(args.rounds)]
     measured = {name: _median([found[name] for found in rounds]) for name in ways}
     print(_table(measured))
     before, after = (measured[next(iter(names))] for names in (old, new))
@@ -184,13 +192,13 @@ def _table(measured: Mapping[str, Measured]) -> str:
     )
 
 
-def _apart(way: Way) -> Measured:
+def _apart(way: Way, prepare: Callable[[], None]) -> Measured:
     """Run a way in a fork of this process."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     sys.stdout.flush()
     # no daemon: the way may have worker processes
-    child = context.Process(target=_measured, args=(way, theirs), daemon=False)
+    child = context.Process(target=_measured, args=(way, prepare, theirs), daemon=False)
     child.start()
     theirs.close()
     of_children = 0
@@ -209,8 +217,9 @@ def _apart(way: Way) -> Measured:
     return Measured(outcome.rows, rows_per_s, peak + of_children, outcome.result, outcome.shown)
 
 
-def _measured(way: Way, answer: Connection) -> None:
+def _measured(way: Way, prepare: Callable[[], None], answer: Connection) -> None:
     try:
+        prepare()
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = _status("VmRSS")
         start = time.perf_counter()
