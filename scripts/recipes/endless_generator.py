@@ -20,7 +20,7 @@ from zlib import crc32
 import keras
 import numpy as np
 import side_by_side
-from after_first_epoch import AfterFirstEpoch
+from keras_runs import AfterFirstEpoch, start_keras
 from made_messages import make_messages
 from side_by_side import Outcome
 
@@ -137,7 +137,9 @@ def main() -> None:
         old = partial(with_a_generator, messages, orders, val_orders)
         new = {"forever()": partial(with_forever, store, args.memory)}
         new["to_keras()"] = partial(with_to_keras, store, args.memory)
-        side_by_side.compare({"endless generator": old}, new, args, data_nbytes=data_nbytes, same="losses")
+        side_by_side.compare(
+            {"endless generator": old}, new, args, data_nbytes=data_nbytes, same="losses", prepare=start_keras
+        )
 
 
 if __name__ == "__main__":

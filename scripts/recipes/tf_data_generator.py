@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import side_by_side
 import tensorflow as tf
+from keras_runs import start_keras
 from made_h5 import make_h5
 from side_by_side import Outcome
 
@@ -112,7 +113,7 @@ def main() -> None:
         old = {"from_generator, rows": partial(with_rows, path, n_classes)}
         old["from_generator, slices"] = partial(with_slices, path, n_classes)
         new = {"to_tf()": partial(with_to_tf, path, n_classes, args.memory)}
-        side_by_side.compare(old, new, args, data_nbytes=data_nbytes, same="losses")
+        side_by_side.compare(old, new, args, data_nbytes=data_nbytes, same="losses", prepare=start_keras)
 
 
 if __name__ == "__main__":
