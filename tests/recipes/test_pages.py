@@ -9,7 +9,7 @@ import pytest
 from tests.recipes.running import RECIPES
 
 PAGES = Path(__file__).parents[2] / "docs" / "recipes"
-MODULES = {"side_by_side", "made_data", "softmax_regression"}  # what recipes share
+MODULES = {"side_by_side", "made_data", "made_h5", "made_messages", "keras_runs", "softmax_regression"}  # what recipes share
 NAMES = sorted(p.stem for p in RECIPES.glob("*.py") if p.stem not in MODULES)
 
 
