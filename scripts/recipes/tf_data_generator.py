@@ -21,13 +21,13 @@ import keras
 import numpy as np
 import side_by_side
 import tensorflow as tf
+from keras_runs import start_keras
 from made_h5 import make_h5
 from side_by_side import Outcome
 
 import oocload
 
 BATCH_SIZE = 128
-BUFFER_ROWS = 1024
 READ_ROWS = 128
 
 
@@ -49,18 +49,18 @@ def signature(path: Path, *lead: None) -> tuple[tf.TensorSpec, tf.TensorSpec]:
         return tf.TensorSpec((*lead, *x.shape[1:]), x.dtype), tf.TensorSpec(lead, y.dtype)
 
 
-def with_rows(path: Path, n_classes: int) -> Outcome:
+def with_rows(path: Path, n_classes: int, buffer_rows: int) -> Outcome:
     rows = tf.data.Dataset.from_generator(partial(rows_of, path), output_signature=signature(path))
     losses = train(rows.batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE), n_classes)
-    shuffled = rows.shuffle(BUFFER_ROWS, seed=0).batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
+    shuffled = rows.shuffle(buffer_rows, seed=0).batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
     return outcome(losses, shuffled, n_classes)
 
 
-def with_slices(path: Path, n_classes: int) -> Outcome:
+def with_slices(path: Path, n_classes: int, buffer_rows: int) -> Outcome:
     slices = tf.data.Dataset.from_generator(partial(slices_of, path), output_signature=signature(path, None))
     rows = slices.unbatch()  # Python is called once for READ_ROWS rows
     losses = train(rows.batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE), n_classes)
-    shuffled = rows.shuffle(BUFFER_ROWS, seed=0).batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
+    shuffled = rows.shuffle(buffer_rows, seed=0).batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
     return outcome(losses, shuffled, n_classes)
 
 
@@ -103,16 +103,17 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="Your input ran out of data")  # Keras, where nobody says how many batches
     parser = side_by_side.arguments(__doc__, rows=4_000, memory="24 MiB")
     parser.add_argument("--file", type=Path, help='an HDF5 file of your own: rows "x", and "y", labels from 0')
+    parser.add_argument("--buffer", type=int, default=1024, help="rows in the shuffle buffer (default 1,024)")
     args = parser.parse_args()
     with side_by_side.folder_of(args) as folder:
         path = args.file or make_h5(folder, args.rows, by_class=True)
         with oocload.Loader(path, batch_size=BATCH_SIZE, x="x", y="y", seed=0, memory=args.memory) as loader:
             n_classes = side_by_side.n_classes_of(path)
             data_nbytes = loader.fields["x"].nbytes
-        old = {"from_generator, rows": partial(with_rows, path, n_classes)}
-        old["from_generator, slices"] = partial(with_slices, path, n_classes)
+        old = {"from_generator, rows": partial(with_rows, path, n_classes, args.buffer)}
+        old["from_generator, slices"] = partial(with_slices, path, n_classes, args.buffer)
         new = {"to_tf()": partial(with_to_tf, path, n_classes, args.memory)}
-        side_by_side.compare(old, new, args, data_nbytes=data_nbytes, same="losses")
+        side_by_side.compare(old, new, args, data_nbytes=data_nbytes, same="losses", prepare=start_keras)
 
 
 if __name__ == "__main__":

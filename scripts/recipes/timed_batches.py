@@ -22,7 +22,7 @@ import h5py
 import keras
 import numpy as np
 import side_by_side
-from after_first_epoch import AfterFirstEpoch
+from keras_runs import AfterFirstEpoch, start_keras
 from made_h5 import make_h5
 from side_by_side import Outcome
 from tqdm import tqdm
@@ -153,7 +153,9 @@ def main() -> None:
         old = partial(with_a_timed_loader, path, n_classes)
         new = {"tqdm over the loader": partial(with_a_progress_bar, path, n_classes, args.memory)}
         new["fit with DataWait"] = partial(with_data_wait, path, n_classes, args.memory)
-        side_by_side.compare({"timed loader": old}, new, args, data_nbytes=data_nbytes, same="losses")
+        side_by_side.compare(
+            {"timed loader": old}, new, args, data_nbytes=data_nbytes, same="losses", prepare=start_keras
+        )
 
 
 if __name__ == "__main__":
