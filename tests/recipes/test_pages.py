@@ -9,7 +9,13 @@ import pytest
 from tests.recipes.running import RECIPES
 
 PAGES = Path(__file__).parents[2] / "docs" / "recipes"
-MODULES = {"side_by_side", "made_data", "softmax_regression", "after_first_epoch", "started_keras"}  # what recipes share
+MODULES = {
+    "side_by_side",
+    "made_data",
+    "softmax_regression",
+    "after_first_epoch",
+    "started_keras",
+}  # what recipes share
 NAMES = sorted(p.stem for p in RECIPES.glob("*.py") if p.stem not in MODULES)
 
 
