@@ -71,8 +71,10 @@ def open(path: Paths, *, index_cache: str | os.PathLike[str] | None = None) -> S
     return _join(paths, shown, index_cache)
 
 
-def expand(path: Paths) -> list[str]:
+def expand(path: Paths, what: str = "store") -> list[str]:
     """Return the paths that a path, a glob or a list of them stands for, in the order of their rows.
+
+    Errors name the argument: what they are the paths of.
 
     Raises
     ------
@@ -83,14 +85,14 @@ def expand(path: Paths) -> list[str]:
 
     """
     if isinstance(path, str | os.PathLike):
-        return _expand(os.fspath(path)) if is_glob(path) else [os.fspath(path)]
+        return _expand(os.fspath(path), what) if is_glob(path) else [os.fspath(path)]
     if not isinstance(path, Sequence) or not all(isinstance(p, str | os.PathLike) for p in path):
         raise InvalidArgumentError(
-            f"store must be a path, a glob or a list of paths, got {path!r}; pass a str or a pathlib.Path"
+            f"{what} must be a path, a glob or a list of paths, got {path!r}; pass a str or a pathlib.Path"
         )
     if not path:
-        raise InvalidArgumentError("store must be a path, a glob or a list of at least one path, got an empty list")
-    return [p for each in path for p in expand(each)]
+        raise InvalidArgumentError(f"{what} must be a path, a glob or a list of at least one path, got an empty list")
+    return [p for each in path for p in expand(each, what)]
 
 
 def is_glob(path: str | os.PathLike[str]) -> bool:
@@ -99,11 +101,11 @@ def is_glob(path: str | os.PathLike[str]) -> bool:
     return glob.has_magic(file) and not os.path.exists(file)
 
 
-def _expand(pattern: str) -> list[str]:
+def _expand(pattern: str, what: str) -> list[str]:
     file, mark, group = pattern.partition("::")
     found = sorted(glob.glob(file, recursive=True), key=natural_key)
     if not found:
-        raise StoreNotFoundError(f"store must exist, got {pattern!r}; no path matches it")
+        raise StoreNotFoundError(f"{what} must exist, got {pattern!r}; no path matches it")
     return [f"{path}{mark}{group}" for path in found]
 
 

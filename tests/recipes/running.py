@@ -27,6 +27,7 @@ def run_recipe(name: str, folder: Path, *arguments: object) -> tuple[str, dict[s
     return done.stdout, json.loads((folder / "figures.json").read_text())
 
 
+<<<<<<< HEAD
 def run_in_turn(folder: Path, *runs: Sequence[object]) -> list[dict[str, Any]]:
     """Return the figures of several runs, each a name and arguments, in one process, which imports a framework once."""
     lines = ["import sys", "import side_by_side"]
@@ -37,15 +38,29 @@ def run_in_turn(folder: Path, *runs: Sequence[object]) -> list[dict[str, Any]]:
     done = subprocess.run(command, cwd=RECIPES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return [json.loads((folder / f"{number}.json").read_text()) for number in range(len(runs))]
+=======
+def ways_of_recipe(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> dict[str, Any]:
+    """Return the ways that a recipe would compare, without running any."""
+    found: dict[str, Any] = {}
+    module = _prepared(name, monkeypatch, *arguments)
+    monkeypatch.setattr(module.side_by_side, "compare", lambda old, new, *_, **__: found.update(old | new))
+    module.main()
+    return found
+>>>>>>> d72d928c2469da6c12a0104bed707198f15d53e1
 
 
 def error_of_recipe(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
     """Return the one line in which a recipe ends that cannot go on."""
-    monkeypatch.syspath_prepend(str(RECIPES))
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-    module, runner = (importlib.import_module(n) for n in (name, "side_by_side"))
+    module = _prepared(name, monkeypatch, *arguments)
     with pytest.raises(SystemExit) as ended:
-        runner.run(module.main)
+        module.side_by_side.run(module.main)
     message = str(ended.value.code)
     assert "\n" not in message
     return message
+
+
+def _prepared(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Any:
+    """Return the module of a recipe, whose `main` will find these arguments."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+    return importlib.import_module(name)

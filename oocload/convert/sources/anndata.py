@@ -59,7 +59,7 @@ class AnnDataSource(FieldGroup):
         if self.recognises_object(source):
             self.label = f"AnnData of {source.n_obs} cells"
         elif isinstance(source, str | os.PathLike | list | tuple):
-            self._paths = stores.expand(source)
+            self._paths = stores.expand(source, "source")
             self.label = ", ".join(self._paths[:2]) + (", …" if len(self._paths) > 2 else "")
         else:
             raise InvalidArgumentError(f"source must be a path or an anndata.AnnData, got {type(source).__name__}")

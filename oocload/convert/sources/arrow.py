@@ -263,7 +263,7 @@ def _files_of(source: Any) -> tuple[list[ArrowFile], list[dict[str, str]]]:
         return [Frame(source)], [{}]
     files: list[ArrowFile] = []
     partitions: list[dict[str, str]] = []
-    for path in stores.expand(source):
+    for path in stores.expand(source, "source"):
         if not os.path.exists(path):
             raise StoreNotFoundError(f"source must exist, got {path!r}; nothing lies at that path")
         inside = list(files_in(path)) if os.path.isdir(path) else [path]

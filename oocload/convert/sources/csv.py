@@ -116,7 +116,7 @@ class CsvSource(RecordSource[Block]):
     ) -> None:
         check_on_error(on_error)
         self.on_error = on_error
-        found = stores.expand(paths)
+        found = stores.expand(paths, "source")
         for path in found:
             if not os.path.isfile(path):
                 raise StoreNotFoundError(f"source must exist, got {path!r}; no file lies at that path")

@@ -87,7 +87,7 @@ def known_source(source: Any) -> RecordSource[Any] | FieldGroup | None:
         If a glob matches nothing.
 
     """
-    paths = stores.expand(source)
+    paths = stores.expand(source, "source")
     kind = _kind_of(paths[0])
     if kind is None:
         return None
@@ -129,7 +129,7 @@ def from_path(path: Any, **options: Any) -> RecordSource[Any] | FieldGroup:
     """
     if not isinstance(path, str | os.PathLike | list | tuple):
         raise InvalidArgumentError(f"options must be given for one source, a path or a glob, got {path!r}")
-    paths = stores.expand(path)
+    paths = stores.expand(path, "source")
     for one in paths:
         if not os.path.exists(one):
             raise StoreNotFoundError(f"source must exist, got {one!r}; nothing lies at that path")

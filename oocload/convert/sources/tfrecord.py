@@ -92,7 +92,7 @@ class TFRecordSource(RecordSource[Block]):
     ) -> None:
         check_on_error(on_error)
         self.on_error = on_error
-        self._paths = [str(Path(path).absolute()) for path in stores.expand(paths)]
+        self._paths = [str(Path(path).absolute()) for path in stores.expand(paths, "source")]
         for path in self._paths:
             if not Path(path).is_file():
                 raise StoreNotFoundError(f"paths must be files, got {path!r}; nothing lies there, or a folder")

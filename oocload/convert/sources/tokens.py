@@ -148,9 +148,10 @@ def _tokens_of(text: Text, strings: Any) -> _Tokens:
 
 
 def _words(strings: Any) -> _Tokens:
-    lists = computed("utf8_split_whitespace", strings)
+    # after white space at its end, the last text would be split by what memory holds behind it
+    lists = computed("utf8_split_whitespace", computed("utf8_rtrim_whitespace", strings))
     values = lists.flatten()
-    filled = items(computed("binary_length", values)) > 0  # white space at an end leaves an empty word
+    filled = items(computed("binary_length", values)) > 0  # white space at the beginning leaves an empty word
     n_filled = np.concatenate([[0], np.cumsum(filled, dtype=np.int64)])
     starts = items(lists.offsets)
     return _Tokens(

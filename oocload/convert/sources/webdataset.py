@@ -108,7 +108,7 @@ class WebDatasetSource(RecordSource[_Piece]):
                 f"members must map names of fields, but {_KEY!r}, to endings such as 'jpg', got {members!r}"
             )
         self.on_error = on_error
-        self._paths = [str(Path(path).absolute()) for path in stores.expand(paths)]
+        self._paths = [str(Path(path).absolute()) for path in stores.expand(paths, "source")]
         for path in self._paths:
             if not Path(path).is_file():
                 raise StoreNotFoundError(f"paths must be archives, got {path!r}; nothing lies there, or a folder")

@@ -33,7 +33,7 @@ def test_kinds_do_not_mix(tmp_path: Path) -> None:
     np.save(folder / "a.npy", np.zeros(3))
     with pytest.raises(oocload.InvalidArgumentError, match=r"files of one kind, got .*part-1.csv' beside .*a.npy'"):
         oocload.convert([folder / "part-1.csv", folder / "a.npy"], tmp_path / "t.h5")
-    with pytest.raises(oocload.StoreNotFoundError, match="no path matches it"):
+    with pytest.raises(oocload.StoreNotFoundError, match=r"source must exist, got .*; no path matches it"):
         oocload.convert(str(folder / "pert-*.csv"), tmp_path / "t.h5")
     assert not (tmp_path / "t.h5").exists()
 

@@ -48,6 +48,15 @@ def test_as_a_plain_loop(values: list[str | None]) -> None:
     assert ["".join(known[i] for i in row) for row in rows] == [value or "" for value in values]
 
 
+@pytest.mark.parametrize("end", [" ", "\t", "  ", "\u2028", "\u00a0", "\x1c", "\u3000", ""])
+def test_nothing_behind_the_last_text_is_looked_at(end: str) -> None:
+    """pyarrow 26 looks at the bytes behind a text that ends in white space, to see whether that ends there."""
+    data, offsets = f"a bc{end}".encode(), np.array([0, 1, 4 + len(end.encode())], "int32")
+    behind = pa.py_buffer(data + b"\xff" * 8).slice(0, len(data))
+    values = pa.StringArray.from_buffers(2, pa.py_buffer(offsets), behind)
+    assert found(Text(lowercase=False), values) == (("", "[UNK]", "a", "bc"), [[2], [3]])
+
+
 def test_hashing() -> None:
     known, rows = found(Text("hashing", vocabulary=None, n_buckets=50))
     assert known == ()
