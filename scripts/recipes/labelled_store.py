@@ -38,8 +38,10 @@ def labelled_store(path: Path, hdf5: bool = False) -> LabelledStore:
     """
     with oocload.Loader(path, batch_size=1, x="x", y="y", shuffle=False) as loader:
         x, y = loader.fields["x"], loader.fields["y"]
-    if x.dtype.kind not in "buif":
-        raise oocload.InvalidArgumentError(f"field 'x' of {path} must have numbers, got dtype {x.dtype}")
+    if x.dtype.kind not in "buif" or 0 in x.shape:
+        raise oocload.InvalidArgumentError(
+            f"field 'x' of {path} must have numbers, got shape {x.shape} and dtype {x.dtype}"
+        )
     histogram = oocload.stats(path, "y")["y"].histogram
     if y.dtype.kind not in "ui" or y.shape[1:] or list(histogram or ()) != list(range(len(histogram or ()))):
         raise oocload.InvalidArgumentError(
