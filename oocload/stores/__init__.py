@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def expand(path: Paths) -> list[str]:
         return _expand(os.fspath(path)) if is_glob(path) else [os.fspath(path)]
     if not isinstance(path, Sequence) or not all(isinstance(p, str | os.PathLike) for p in path):
         raise InvalidArgumentError(
-            f"store must be a path, a glob or a list of paths, got {path!r}; pass a str or a pathlib.Path"
+            f"store must be a path, a glob or a list of paths, got {reprlib.repr(path)}; pass a str or a pathlib.Path, "
+            "and write rows in memory to a store with oocload.convert"
         )
     if not path:
         raise InvalidArgumentError("store must be a path, a glob or a list of at least one path, got an empty list")
