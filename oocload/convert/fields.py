@@ -95,3 +95,16 @@ def _parse(name: str, value: Any) -> Spec:
 def _check_sizes(name: str, row_shape: tuple[int | None, ...]) -> None:
     if any(n is not None and n < 1 for n in row_shape):
         raise InvalidArgumentError(f"row shape of field {name!r} must have sizes of at least 1, got {row_shape}")
+
+
+def what_may_fit(fields: Mapping[str, Spec]) -> str:
+    """Return what to do about fields that a format cannot hold."""
+    kinds = {spec.dtype.kind for spec in fields.values()}
+    advice = ["rename or convert what does not fit"]
+    if "U" in kinds:
+        advice = [
+            "store text as bytes (np.char.encode), or as tokens (text= of oocload.sources.CsvSource and ArrowSource)"
+        ]
+    elif kinds & set("mM"):
+        advice = ["store dates as whole numbers (.view('int64'))"]
+    return ", ".join([*advice, "or choose another target"])

@@ -16,7 +16,7 @@ from oocload.convert.auto import candidates_of, choose_codec
 from oocload.convert.budget import Budget, share_out
 from oocload.convert.buffers import Rows
 from oocload.convert.encode import Encoding
-from oocload.convert.fields import Spec, parse_fields, spec_of
+from oocload.convert.fields import Spec, parse_fields, spec_of, what_may_fit
 from oocload.convert.journal import Journal
 from oocload.convert.options import Options
 from oocload.convert.ragged import RaggedRows
@@ -321,8 +321,7 @@ class Writer:
             shown = ", ".join(f"{name!r}: {spec}" for name, spec in fields.items())
             reason = " ".join(str(exc).split())
             raise InvalidArgumentError(
-                f"fields must be such as {self.path.suffix} can hold, got {shown} ({reason}); "
-                "rename or convert what does not fit, or choose another target"
+                f"fields must be such as {self.path.suffix} can hold, got {shown} ({reason}); {what_may_fit(fields)}"
             ) from exc
         self.n_rows, self.nbytes = self._session.n_rows, self._session.nbytes
 

@@ -247,7 +247,8 @@ class Hdf5Store(Store):
     def _group_of(self, file: h5py.File) -> h5py.Group:
         group = file.get(self._group) if self._group else file
         if not isinstance(group, h5py.Group):
-            raise UnknownFieldError(f"group {self._group!r} must be a group of {self.address}, and is not one")
+            found = "nothing has that name" if group is None else "it is an array; name it as a field"
+            raise UnknownFieldError(f"group {self._group!r} must be a group of {os.fspath(self._path)}, and {found}")
         return group
 
 

@@ -219,7 +219,7 @@ class TestBadInput:
                 StoreNotFoundError,
                 r"source must exist, got '.*nope\.npy'; nothing lies at that path",
             ),
-            ({"x": X, "y": Y[:5]}, InvalidArgumentError, "same number of rows: 'x' has 1003, 'y' has 5"),
+            ({"x": X, "y": Y[:5]}, InvalidArgumentError, "same number of rows: 'x' has 1003, 'y' has 5; row n of each"),
             (
                 {"x": np.array([{}, None])},
                 InvalidArgumentError,
@@ -316,6 +316,18 @@ class TestBadInput:
     def test_what_a_format_cannot_hold(self, tmp_path: Path, rows: Any, target: str) -> None:
         with pytest.raises(InvalidArgumentError, match=r"fields must be such as \.\w+ can hold|row shape of field"):
             oocload.convert(rows, tmp_path / target)
+
+    @pytest.mark.parametrize(
+        ("rows", "advice"),
+        [
+            (["abc", "de"], "store text as bytes .np.char.encode., or as tokens .*, or choose another target"),
+            (np.array(["2026-01-01"], "datetime64[D]"), "store dates as whole numbers .*, or choose another target"),
+            (np.zeros((5, 0)), "rename or convert what does not fit, or choose another target"),
+        ],
+    )
+    def test_what_to_do_instead(self, tmp_path: Path, rows: Any, advice: str) -> None:
+        with pytest.raises(InvalidArgumentError, match=advice):
+            oocload.convert({"x": rows}, tmp_path / "t.h5")
 
     def test_garbage_behind_a_gzip_magic(self, tmp_path: Path) -> None:
         (tmp_path / "g.gz").write_bytes(b"\x1f\x8b\x08\x00" + bytes(range(200)))

@@ -49,8 +49,10 @@ def test_opens_a_group_inside_a_file(tmp_path: Path) -> None:
         file["other"] = np.arange(3)
     store = oocload.open(f"{tmp_path}/g.h5::deep")
     assert list(store.fields) == ["er/x"]
-    with pytest.raises(UnknownFieldError, match="group 'nope' must be a group of"):
+    with pytest.raises(UnknownFieldError, match="group 'nope' must be a group of .*g.h5, and nothing has that name"):
         oocload.open(f"{tmp_path}/g.h5::nope")
+    with pytest.raises(UnknownFieldError, match="'other' must be a group of .*g.h5, and it is an array; name it"):
+        oocload.open(f"{tmp_path}/g.h5::other")
 
 
 def test_a_file_stays_free_for_others(make_store: Callable[..., Path]) -> None:
@@ -189,6 +191,8 @@ def test_truncated_hdf5(make_store: Callable[..., Path]) -> None:
 def test_not_a_path() -> None:
     with pytest.raises(oocload.InvalidArgumentError, match="store must be a path, a glob or a list of paths, got 7"):
         oocload.open(7)  # type: ignore[arg-type]
+    with pytest.raises(oocload.InvalidArgumentError, match=r"got array\(.{,40}\); .* write rows in memory to a store"):
+        oocload.open(np.zeros((1000, 30)))  # type: ignore[arg-type]
 
 
 def test_zarr_that_lost_its_metadata(tmp_path: Path) -> None:

@@ -47,7 +47,9 @@ class SideBySide:
         rows = {name: s.n_rows for name, s in sources.items()}
         if len(set(rows.values())) > 1:
             shown = ", ".join(f"{name!r} has {n}" for name, n in rows.items())
-            raise InvalidArgumentError(f"fields must have the same number of rows: {shown}; convert them one by one")
+            raise InvalidArgumentError(
+                f"fields must have the same number of rows: {shown}; row n of each is one sample"
+            )
         self._n_rows = next(iter(rows.values()))
         self.n_rows: int | None = self._n_rows
         self.specs: Mapping[str, Spec] | None = {name: s.spec for name, s in sources.items()}
