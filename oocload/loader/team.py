@@ -204,12 +204,7 @@ class Team:
 
     def fail(self, slab: int, error: BaseException) -> None:
         """Note that a slab will never be whole, and why."""
-        try:
-            message = pickle.dumps(error)
-            pickle.loads(message)
-        except Exception:  # an error that cannot be told to another process as it is
-            message = pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-        message = message if len(message) <= ERROR_NBYTES else pickle.dumps(RuntimeError(str(error)[:1000]))
+        message = pickled(error)
         with self.board.locked():
             if not self._team["failed"] or slab + 1 < self._team["failed"]:
                 self._team["error"][: len(message)] = np.frombuffer(message, np.uint8)
@@ -272,6 +267,23 @@ class Team:
                 raise
             time.sleep(pause)
             pause = min(2 * pause, most)
+
+
+def pickled(error: BaseException) -> bytes:
+    """Return an error for another process: whole, or alone where its cause cannot go along, or what it says.
+
+    tblib, which comes with ``distributed``, has every error take its cause and its traceback along.
+    """
+    ways: tuple[Callable[[], BaseException], ...] = (lambda: error, lambda: type(error)(*error.args))
+    for told in ways:
+        try:
+            message = pickle.dumps(told())
+            pickle.loads(message)
+        except Exception:  # whatever its class does with that
+            continue
+        if len(message) <= ERROR_NBYTES:
+            return message
+    return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"[:1000]))
 
 
 def _waiting_for(board: Board, token: int, worker: int, n_workers: int) -> int | None:

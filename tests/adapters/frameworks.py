@@ -15,8 +15,20 @@ N_ROWS = 2003
 BATCH = 32
 N_BATCHES = 63
 WINDOW = oocload.Shuffle(window_rows=500)
-# For processes that train models of some hundred weights: threads and an optimizing compiler would only add their time.
-CHEAP = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false"}
+
+
+def cheap(folder: Path) -> dict[str, str]:
+    """Return the environment of processes that train models of some hundred weights, again and again the same ones.
+
+    Threads and an optimizing compiler would only add their time; what JAX has compiled, it finds again in ``folder``.
+    """
+    return {
+        "OMP_NUM_THREADS": "1",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 
 def write(path: Path, labels: np.ndarray | None = None) -> Path:

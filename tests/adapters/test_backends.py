@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.frameworks import CHEAP
+from tests.adapters.frameworks import cheap
 
 pytest.importorskip("keras")
 pytestmark = pytest.mark.framework
@@ -25,13 +25,13 @@ FILES = ("test_keras.py", "test_keras_callbacks.py")
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_on(backend: str) -> None:
+def test_on(tmp_path: Path, backend: str) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     chosen = " and ".join(f"not ({some})" for some in ONCE)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", "-k", chosen]
     command += [str(HERE / name) for name in FILES]
-    environment = {**os.environ, **CHEAP, "KERAS_BACKEND": backend}
+    environment = {**os.environ, **cheap(tmp_path), "KERAS_BACKEND": backend}
     for variable in [v for v in environment if v.startswith("PYTEST_")]:
         del environment[variable]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=HERE.parents[1])

@@ -1,31 +1,19 @@
 """A run that is killed again and again ends with the weights of one that is not, bit for bit, on each backend."""
 
 import importlib.util
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.adapters.frameworks import CHEAP, write
+from tests.adapters.frameworks import cheap, write
+from tests.convert.kills import runner
 
 pytest.importorskip("keras")
 pytestmark = pytest.mark.framework
 
-ROOT = Path(__file__).parents[2]
-
-
-def train(backend: str, path: Path, directory: Path, out: Path, kill: int, way: str) -> int:
-    command = [sys.executable, "-m", "tests.adapters.train_until_killed"]
-    arguments = [str(path), str(directory), str(out), str(kill), way]
-    environment = {**os.environ, **CHEAP, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command + arguments, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
-    if done.returncode not in (0, -9):
-        pytest.fail(done.stderr[-3000:])
-    return done.returncode
+TRAIN = "tests.adapters.train_until_killed.train"
 
 
 @pytest.mark.parametrize(
@@ -36,12 +24,18 @@ def test_killed_at_random_batches(tmp_path: Path, backend: str, way: str) -> Non
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     path = write(tmp_path / "k.h5")
-    assert train(backend, path, tmp_path / "whole", tmp_path / "whole.npz", 0, way) == 0
     kills = random.Random(f"{backend} {way}")
-    for _ in range(2 if (backend, way) == ("tensorflow", "to_keras") else 1):
-        assert train(backend, path, tmp_path / "killed", tmp_path / "killed.npz", kills.randint(14, 62), way) == -9
-    assert not (tmp_path / "killed.npz").exists()
-    assert train(backend, path, tmp_path / "killed", tmp_path / "killed.npz", 0, way) == 0
+    with runner(**cheap(tmp_path), KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3") as processes:
+
+        def train(name: str, kill: int) -> str:
+            files = {"directory": str(tmp_path / name), "out": str(tmp_path / f"{name}.npz")}
+            return processes.run(TRAIN, store=str(path), kill=kill, way=way, **files)
+
+        assert train("whole", 0) == "done"
+        for _ in range(2 if (backend, way) == ("tensorflow", "to_keras") else 1):
+            assert train("killed", kills.randint(14, 62)) == "killed"
+        assert not (tmp_path / "killed.npz").exists()
+        assert train("killed", 0) == "done"
     with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "killed.npz") as killed:
         assert len(whole.files) > 20
         assert all(whole[name].tobytes() == killed[name].tobytes() for name in whole.files)

@@ -4,7 +4,9 @@ import gc
 import itertools
 import multiprocessing
 import os
+import pickle
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 import oocload
 from oocload.errors import ChunkError, InvalidArgumentError, MemoryCeilingError, StateError
 from oocload.loader import pipeline
+from oocload.loader.team import pickled
 from tests.adapters.frameworks import BATCH, N_BATCHES, N_ROWS, WINDOW, assert_same, damage, stream, write
 
 torch = pytest.importorskip("torch")
@@ -438,6 +441,23 @@ def test_a_damaged_chunk_is_named_at_its_window(path: Path, n_workers: int) -> N
                 for _, y in batches:
                     got.append(y.numpy().copy())
         assert [y.tolist() for y in got] == [y.tolist() for y in expected]
+
+
+class Attached(ChunkError):
+    """Takes its cause along, as all errors do where tblib is installed (by distributed)."""
+
+    def __reduce__(self) -> Any:
+        return Attached, self.args, {"cause": self.__cause__}
+
+
+def test_an_error_keeps_its_class_where_its_cause_cannot_go_along() -> None:
+    error = Attached("field 'x'")
+    error.__cause__ = OSError(threading.Lock())  # type: ignore[arg-type]
+    told = pickle.loads(pickled(error))
+    assert (type(told), told.args) == (Attached, ("field 'x'",))
+    told = pickle.loads(pickled(ValueError(threading.Lock())))
+    assert type(told) is RuntimeError
+    assert str(told).startswith("ValueError: <unlocked _thread.lock")
 
 
 @pytest.mark.parametrize("failing", [0, 1, 40, N_BATCHES - 1])

@@ -1,11 +1,7 @@
-"""A training run that may be killed at any batch; `test_kill.py` starts it as often as it takes.
-
-Arguments: store, directory of checkpoints, file for the weights, batches until SIGKILL (0: never), to_keras or to_tf.
-"""
+"""A training run that may be killed at any batch; `test_kill.py` starts it as often as it takes."""
 
 import os
 import signal
-import sys
 import warnings
 from typing import Any
 
@@ -14,6 +10,8 @@ import numpy as np
 
 import oocload
 from oocload.keras import Checkpoint
+
+keras.utils.set_random_seed(1)  # imports TensorFlow where there is one: here, and not in each process that is forked
 
 
 class Kill(keras.callbacks.Callback):
@@ -29,8 +27,8 @@ class Kill(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main() -> None:
-    store, directory, out, kill, way = sys.argv[1:]
+def train(store: str, directory: str, out: str, kill: int, way: str) -> None:
+    """Train, and write the weights to ``out``; killed after ``kill`` batches, unless that is 0."""
     keras.utils.set_random_seed(1)
     layers = keras.layers
     model = keras.Sequential(
@@ -46,11 +44,7 @@ def main() -> None:
     model.compile("adam", "mse", metrics=["mae"])
     warnings.filterwarnings("ignore", "`shuffle=True` was passed", UserWarning)
     with oocload.Loader(store, 32, seed=0, shuffle=oocload.Shuffle(window_rows=500)) as loader:
-        callbacks = [Checkpoint(loader, directory, every=13), Kill(int(kill))]
+        callbacks = [Checkpoint(loader, directory, every=13), Kill(kill)]
         model.fit(getattr(loader, way)(), epochs=3, verbose=0, callbacks=callbacks)
     variables = [*model.variables, *model.optimizer.variables]
     np.savez(out, *[np.asarray(keras.ops.convert_to_numpy(v)) for v in variables])
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Runs conversions in processes that are killed: at a random moment, or at the n-th change of the disk.
+"""Runs functions in processes that are killed: at a random moment, at the n-th change of the disk, or by themselves.
 
 One process imports everything once and forks for each run, so that thirty of them take seconds.
 """
@@ -36,8 +36,8 @@ class Runner:
 
 
 @contextmanager
-def runner() -> Iterator[Runner]:
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+def runner(**environment: str) -> Iterator[Runner]:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **environment}
     with subprocess.Popen(
         [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
