@@ -89,12 +89,8 @@ def expand(path: Paths, what: str = "store") -> list[str]:
         return _expand(os.fspath(path), what) if is_glob(path) else [os.fspath(path)]
     if not isinstance(path, Sequence) or not all(isinstance(p, str | os.PathLike) for p in path):
         raise InvalidArgumentError(
-<<<<<<< HEAD
-            f"{what} must be a path, a glob or a list of paths, got {path!r}; pass a str or a pathlib.Path"
-=======
-            f"store must be a path, a glob or a list of paths, got {reprlib.repr(path)}; pass a str or a pathlib.Path, "
-            "and write rows in memory to a store with oocload.convert"
->>>>>>> f0bc8037e577087d893a78ea536b217056a989c2
+            f"{what} must be a path, a glob or a list of paths, got {reprlib.repr(path)}; pass a str or a "
+            "pathlib.Path, and write rows in memory to a store with oocload.convert"
         )
     if not path:
         raise InvalidArgumentError(f"{what} must be a path, a glob or a list of at least one path, got an empty list")

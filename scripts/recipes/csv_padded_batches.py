@@ -22,9 +22,8 @@ import keras
 import numpy as np
 import pandas as pd
 import side_by_side
-from after_first_epoch import AfterFirstEpoch
+from keras_runs import AfterFirstEpoch, start_keras
 from side_by_side import Outcome
-from started_keras import start_keras
 
 import oocload
 from oocload.sources import CsvSource, Text

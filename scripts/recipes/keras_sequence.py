@@ -17,9 +17,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 import keras
 import numpy as np
 import side_by_side
-from after_first_epoch import AfterFirstEpoch
+from keras_runs import AfterFirstEpoch, start_keras
 from side_by_side import Outcome
-from started_keras import start_keras
 
 import oocload
 from oocload import ops

@@ -27,7 +27,6 @@ def run_recipe(name: str, folder: Path, *arguments: object) -> tuple[str, dict[s
     return done.stdout, json.loads((folder / "figures.json").read_text())
 
 
-<<<<<<< HEAD
 def run_in_turn(folder: Path, *runs: Sequence[object]) -> list[dict[str, Any]]:
     """Return the figures of several runs, each a name and arguments, in one process, which imports a framework once."""
     lines = ["import sys", "import side_by_side"]
@@ -38,7 +37,8 @@ def run_in_turn(folder: Path, *runs: Sequence[object]) -> list[dict[str, Any]]:
     done = subprocess.run(command, cwd=RECIPES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return [json.loads((folder / f"{number}.json").read_text()) for number in range(len(runs))]
-=======
+
+
 def ways_of_recipe(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> dict[str, Any]:
     """Return the ways that a recipe would compare, without running any."""
     found: dict[str, Any] = {}
@@ -46,7 +46,6 @@ def ways_of_recipe(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: objec
     monkeypatch.setattr(module.side_by_side, "compare", lambda old, new, *_, **__: found.update(old | new))
     module.main()
     return found
->>>>>>> d72d928c2469da6c12a0104bed707198f15d53e1
 
 
 def error_of_recipe(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
