@@ -33,6 +33,7 @@ from oocload.errors import InvalidArgumentError, StoreFormatError
 from oocload.units import true_or_false
 
 _SUFFIX = ".npy"
+_ONE_EACH = "each file of a folder is one sample: give files of many samples as NAME=PATH"
 
 
 class NpyFolderSource(SampleFiles):
@@ -207,15 +208,19 @@ class NpyFolderSource(SampleFiles):
         """Raise where an array is not of the shape and dtype of the first."""
         other, first = self._first
         if head.dtype != first.dtype:
-            raise StoreFormatError(f"{path} must have the dtype of {other}, {first.dtype}, and has {head.dtype}")
+            raise StoreFormatError(
+                f"{path} must have the dtype of {other}, {first.dtype}, and has {head.dtype}; {_ONE_EACH}"
+            )
         if head.shape == first.shape:
             return
         same_items = len(head.shape) == len(first.shape) > 0 and head.shape[1:] == first.shape[1:]
         if self._ragged and same_items:
             return
         wanted = f"(any, {', '.join(map(str, first.shape[1:]))})" if self._ragged else f"{first.shape}"
-        todo = "; rows of several lengths are taken by NpyFolderSource(..., ragged=True)" if same_items else ""
-        raise StoreFormatError(f"{path} must have the shape of {other}, {wanted}, and has {head.shape}{todo}")
+        todo = ", or NpyFolderSource(..., ragged=True) for rows of several lengths" if same_items else ""
+        raise StoreFormatError(
+            f"{path} must have the shape of {other}, {wanted}, and has {head.shape}; {_ONE_EACH}{todo}"
+        )
 
 
 def _beside(folder: str, name: str) -> str | None:

@@ -187,9 +187,17 @@ class TestBadFiles:
     @pytest.mark.parametrize(
         ("number", "rows", "message"),
         [
-            (5, np.zeros((4, 2), "f4"), r"id-5.npy must have the shape of .*id-0.npy, \(4, 3\), and has \(4, 2\)$"),
-            (5, np.zeros((9, 3), "f4"), r"and has \(9, 3\); rows of several lengths are taken by .*ragged=True\)$"),
-            (5, np.zeros((4, 3)), r"id-5.npy must have the dtype of .*id-0.npy, float32, and has float64"),
+            (
+                5,
+                np.zeros((4, 2), "f4"),
+                r"id-5.npy must have the shape of .*id-0.npy, \(4, 3\), and has \(4, 2\); each file .* NAME=PATH$",
+            ),
+            (5, np.zeros((9, 3), "f4"), r"and has \(9, 3\); each file .* NAME=PATH, or .*ragged=True\) for rows"),
+            (
+                5,
+                np.zeros((4, 3)),
+                r"id-5.npy must have the dtype of .*id-0.npy, float32, and has float64; each file of a folder is",
+            ),
             (0, np.array([{}, "a"]), r"id-0.npy must hold numbers, and holds pickled Python objects, which are never"),
             (9, np.array([None]), r"id-9.npy must hold numbers, and holds pickled Python objects"),
         ],
