@@ -142,14 +142,14 @@ def outcome(
 def made_store(folder: Path, n_rows: int) -> Path:
     """Return a store of which 60 % of the rows are of one class, 30 % of another and 10 % of the third."""
     labels = np.random.default_rng(1).choice(len(SHARES), n_rows, p=SHARES)
-    x, y = make_images(folder, n_rows, labels=labels, contrast=8)
+    x, y = make_images(folder, n_rows, labels=labels, contrast=6)
     oocload.convert({"x": x, "y": y}, folder / "imbalanced.h5", overwrite=True)
     x.unlink()
     return folder / "imbalanced.h5"
 
 
 def main() -> None:
-    parser = side_by_side.arguments(__doc__, rows=20_000)
+    parser = side_by_side.arguments(__doc__, rows=20_000, memory="64 MiB")
     parser.add_argument("--store", type=Path, help="an HDF5 file of your own, with x, and its classes as y")
     args = parser.parse_args()
     with side_by_side.folder_of(args) as folder:
