@@ -151,7 +151,7 @@ def made_store(folder: Path, n_rows: int) -> Path:
 
 
 def main() -> None:
-    parser = side_by_side.arguments(__doc__, rows=20_000, memory="64 MiB")
+    parser = side_by_side.arguments(__doc__, rows=20_000)
     parser.add_argument("--store", type=Path, help="an HDF5 file of your own, with x, and its classes as y")
     args = parser.parse_args()
     with side_by_side.folder_of(args) as folder:
