@@ -26,7 +26,7 @@ SHARES = (0.6, 0.3, 0.1)
 EPOCHS = 3
 RATE = 0.02
 H5PY_BATCHES = 3  # of fancy indexing, which takes long
-TITLES = ("rows of each class", "different ones of the largest", "recall of the rarest", "accuracy")
+TITLES = ("rows of each class", "different, of the largest", "recall, rarest", "accuracy", "reads of a block")
 
 Choice = Callable[[list[np.ndarray], int, np.random.Generator], Iterator[np.ndarray]]
 
@@ -97,12 +97,12 @@ def with_oocload(known: LabelledStore, held_out: np.ndarray, memory: str) -> Out
                 of_epoch.append(loader.batch_rows(number))
             seen.append(np.concatenate(of_epoch))
         seconds = time.perf_counter() - start
-        print(f"{loader.stats}\n")  # how often each block was read, and more
+        reads = f"{loader.stats.reads_per_block:.2f}"  # of each block in an epoch
     with h5py.File(known.path) as file:
         labels = file["y"][:]
     validation = oocload.Loader(known.path, batch_size=batch_size, shuffle=False, memory=memory)
     with validation, validation.select(held_out) as held:
-        return outcome(labels, model, seen, held, seconds)
+        return outcome(labels, model, seen, held, seconds, reads)
 
 
 def batch_size_of(known: LabelledStore) -> int:
@@ -116,6 +116,7 @@ def outcome(
     seen: list[np.ndarray],
     held: Iterable[tuple[np.ndarray, np.ndarray]],
     seconds: float,
+    reads: str = "-",
 ) -> Outcome:
     """Return what an epoch had of each class, and how many rows held out the model finds."""
     labels = labels.astype(np.int64)
@@ -132,9 +133,10 @@ def outcome(
     result = {"rows": of_each, "distinct": distinct, "recall": recall.tolist()}
     shown = [
         " / ".join(f"{n:,}" for n in of_each[0]),
-        f"{distinct[0]:,}; {distinct[-1]:,} in {len(seen)} epochs",
+        f"{distinct[0]:,}; {distinct[-1]:,}",  # in the first epoch; in all
         f"{recall[rarest]:.3f}",
         f"{found[0].sum() / found[1].sum():.3f}",
+        reads,
     ]
     return Outcome(sum(map(len, seen)), result, seconds, dict(zip(TITLES, shown, strict=True)))
 
@@ -142,7 +144,7 @@ def outcome(
 def made_store(folder: Path, n_rows: int) -> Path:
     """Return a store of which 60 % of the rows are of one class, 30 % of another and 10 % of the third."""
     labels = np.random.default_rng(1).choice(len(SHARES), n_rows, p=SHARES)
-    x, y = make_images(folder, n_rows, labels=labels, contrast=8)
+    x, y = make_images(folder, n_rows, labels=labels, contrast=6)
     oocload.convert({"x": x, "y": y}, folder / "imbalanced.h5", overwrite=True)
     x.unlink()
     return folder / "imbalanced.h5"

@@ -81,10 +81,7 @@ def with_windows(known: LabelledStore, memory: int) -> Outcome:
             for number, (x, y) in enumerate(loader):
                 model.step(x, y)
                 of_epoch.add(loader.batch_rows(number), y)
-        seconds = time.perf_counter() - start
-        loader.load_state_dict(loader.state_dict(epoch=0, batch=0))
-        print(f"{loader.shuffle_quality()}\n")  # what the loader says itself, from its plan
-    return outcome(known, model, delivered, seconds)
+    return outcome(known, model, delivered, time.perf_counter() - start)
 
 
 def outcome(known: LabelledStore, model: SoftmaxRegression, delivered: list[Delivered], seconds: float) -> Outcome:
@@ -121,6 +118,7 @@ def main() -> None:
         known = labelled_store(args.store or made_store(folder, args.rows), hdf5=True)
         with oocload.Loader(known.path, batch_size=BATCH_SIZE, seed=0, memory=args.memory) as loader:
             memory = loader.memory  # in bytes
+            print(f"{loader.shuffle_quality()}\n")  # what the loader says itself, from its plan
         old, new = (partial(way, known, memory) for way in (with_a_buffer, with_windows))
         side_by_side.compare({"shuffle buffer": old}, {"oocload": new}, args, data_nbytes=known.nbytes)
         chunks, _ = mixing.uniform(*labels_and_chunks(known.path), BATCH_SIZE)

@@ -1,6 +1,5 @@
 """Recipe 10."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from tests.recipes.stores import check_refusals
 
 
 def test_no_class_is_exhausted(tmp_path: Path) -> None:
-    shown, figures = run_recipe("balanced_batches", tmp_path, "--rows", 6000, "--memory", "12 MiB")
+    _, figures = run_recipe("balanced_batches", tmp_path, "--rows", 8000, "--memory", "12 MiB")
     ways = figures["ways"]
     ended, drawn, plain, balanced = (
         ways[name]
@@ -28,10 +27,10 @@ def test_no_class_is_exhausted(tmp_path: Path) -> None:
     assert max(ended["result"]["rows"][0]) <= min(plain["result"]["rows"][0]) < of_each
     assert balanced["result"]["distinct"][0] == of_each > drawn["result"]["distinct"][0]  # none twice in an epoch
     assert balanced["result"]["distinct"][-1] > drawn["result"]["distinct"][-1] > ended["result"]["distinct"][-1]
-    assert balanced["result"]["recall"][2] > 0.8 > plain["result"]["recall"][2]
+    assert balanced["result"]["recall"][2] > 0.6 > 0.3 > plain["result"]["recall"][2]
     assert ended["peak_nbytes"] > figures["data_nbytes"]
     assert ended["peak_nbytes"] > balanced["peak_nbytes"]
-    assert float(re.search(r"each block was read ([0-9.]+) times an epoch", shown).group(1)) < 1.5
+    assert 1 <= float(balanced["shown"]["reads of a block"]) < 1.5
 
 
 def test_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
