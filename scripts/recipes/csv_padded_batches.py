@@ -204,7 +204,7 @@ def main() -> None:
             delimiter=",",
         )
         store = folder / "train.h5"
-        oocload.convert(source, store, overwrite=True)
+        oocload.convert(source, store, overwrite=True, chunk_rows=1024)  # small chunks mix well in little memory
         loader_of(store, columns, args.memory).close()  # what is wrong with it comes out here
         with oocload.open(store) as opened:
             data_nbytes = sum(field.nbytes for field in opened.fields.values())
