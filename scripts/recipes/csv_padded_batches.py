@@ -161,6 +161,7 @@ def outcome(history: keras.callbacks.History, clock: AfterFirstEpoch, n_rows: in
 
 def make_files(folder: Path, n_rows: int, columns: Columns) -> str:
     """Write files of different lengths, with text about their rows' topics; return the glob that finds them."""
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     topics = np.array(["games", "music", "news", "sport"])
     words = np.array([f"word{n}" for n in range(5000)] + [f"{topic}{n}" for topic in topics for n in range(100)])
@@ -191,7 +192,7 @@ def main() -> None:
     args = parser.parse_args()
     columns = Columns(args.text, tuple(args.numbers), args.topic, args.score)
     with side_by_side.folder_of(args) as folder:
-        files = args.files or make_files(folder, args.rows, columns)
+        files = args.files or make_files(folder / f"parts-{args.rows}", args.rows, columns)
         source = CsvSource(
             files,
             columns=[columns.score],
@@ -202,7 +203,7 @@ def main() -> None:
             delimiter=",",
         )
         store = folder / "train.h5"
-        oocload.convert(source, store, overwrite=True)
+        oocload.convert(source, store, overwrite=True, chunk_rows=1024)  # small chunks mix well in little memory
         loader_of(store, columns, args.memory).close()  # what is wrong with it comes out here
         with oocload.open(store) as opened:
             data_nbytes = sum(field.nbytes for field in opened.fields.values())

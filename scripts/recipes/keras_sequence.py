@@ -88,9 +88,12 @@ def with_a_sequence(
 
 def with_oocload(store: Path, n_classes: int, memory: str) -> Outcome:
     train, val = loaders_of(store, n_classes, memory)
-    model, clock = model_of(train.fields["x"].shape[1:], n_classes), AfterFirstEpoch()
-    history = model.fit(train.to_keras(), validation_data=val.to_keras(), epochs=EPOCHS, callbacks=[clock], verbose=0)
-    return outcome(history, clock, train.n_rows + val.n_rows)
+    with train, val:
+        model, clock = model_of(train.fields["x"].shape[1:], n_classes), AfterFirstEpoch()
+        history = model.fit(
+            train.to_keras(), validation_data=val.to_keras(), epochs=EPOCHS, callbacks=[clock], verbose=0
+        )
+        return outcome(history, clock, train.n_rows + val.n_rows)
 
 
 def loaders_of(store: Path, n_classes: int, memory: str) -> tuple[oocload.Loader, oocload.Loader]:
@@ -136,7 +139,7 @@ def main() -> None:
     with side_by_side.folder_of(args) as folder:
         samples, labels, partition = args.folder, args.labels, args.partition
         if samples is None:
-            samples = folder / "samples"
+            samples = folder / f"samples-{args.rows}"
             partition, labels = make_samples(samples, args.rows)
         source = oocload.sources.NpyFolderSource(samples, labels=labels, partition=partition)
         store = folder / "samples.h5"
