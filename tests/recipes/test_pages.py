@@ -9,7 +9,14 @@ import pytest
 from tests.recipes.running import RECIPES
 
 PAGES = Path(__file__).parents[2] / "docs" / "recipes"
-MODULES = {"side_by_side", "made_data", "made_h5", "made_messages", "keras_runs", "softmax_regression"}  # what recipes share
+MODULES = {  # what recipes share
+    "keras_runs",
+    "made_data",
+    "made_h5",
+    "made_messages",
+    "side_by_side",
+    "softmax_regression",
+}
 NAMES = sorted(p.stem for p in RECIPES.glob("*.py") if p.stem not in MODULES)
 
 
