@@ -84,7 +84,7 @@ def with_data_wait(path: Path, n_classes: int, memory: str) -> Outcome:
     with oocload.Loader(path, batch_size=BATCH_SIZE, x="x", y="y", shuffle=False, memory=memory) as loader:
         model, clock = model_of(path, n_classes), AfterFirstEpoch()
         callbacks = [DataWait(loader), clock]
-        history = model.fit(loader.to_tf(), epochs=EPOCHS, callbacks=callbacks, shuffle=False, verbose=2).history
+        history = model.fit(loader.to_keras(), epochs=EPOCHS, callbacks=callbacks, shuffle=False, verbose=2).history
         shown = {"waited for data": f"{np.mean(history['data_wait'][1:]):.0%}"}
         print()
         return Outcome((EPOCHS - 1) * loader.n_rows, history["loss"], clock.seconds, shown)
