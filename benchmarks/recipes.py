@@ -35,7 +35,7 @@ ORDER = (
 )
 MIB = 2**20
 
-_COMMAND = re.compile(r"`python (scripts/recipes/\w+\.py[^`]*)`.*?\n```\n(.*?)```", re.DOTALL)
+_COMMAND = re.compile(r"`((?:OMP_NUM_THREADS=1 )?python scripts/recipes/\w+\.py[^`]*)`.*?\n```\n(.*?)```", re.DOTALL)
 
 
 def measured_command(name: str) -> re.Match[str]:
@@ -48,7 +48,8 @@ def measured_command(name: str) -> re.Match[str]:
 
 def measure(name: str, folder: Path, rows: int | None) -> tuple[str, dict[str, Any]]:
     """Run the command of a page; return what it prints, and its figures."""
-    command = [sys.executable, *shlex.split(measured_command(name)[1]), "--json", str(folder / "figures.json")]
+    words = [sys.executable if word == "python" else word for word in shlex.split(measured_command(name)[1])]
+    command = ["env", *words, "--json", str(folder / "figures.json")]
     if rows is not None:
         command += ["--rows", str(rows), "--rounds", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -7,6 +7,7 @@ set, and what child processes have to themselves.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -44,6 +45,8 @@ class Measured:
 
 
 Way = Callable[[], Outcome]
+
+_MADV_POPULATE_READ = 22  # of Linux 5.14 and newer; others refuse it, and nothing is lost but some MiB of precision
 
 
 def measured_apart(way: Way, prepare: Callable[[], None] | None = None, quiet: bool = False) -> Measured:
@@ -97,6 +100,7 @@ def _measure(way: Way, prepare: Callable[[], None] | None, quiet: bool, answer: 
     try:
         if prepare is not None:
             prepare()
+        _map_libraries()
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = _status("VmRSS")
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if quiet else sys.stdout):
@@ -109,6 +113,16 @@ def _measure(way: Way, prepare: Callable[[], None] | None, quiet: bool, answer: 
     except BaseException:
         traceback.print_exc()
         os._exit(1)
+
+
+def _map_libraries() -> None:
+    """Take all pages of libraries into the resident set. A fork has few of them, and those it uses are not its data."""
+    populate = ctypes.CDLL(None, use_errno=True).madvise
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, access, _, _, inode, *path = line.split(maxsplit=5)
+        if inode != "0" and access.startswith("r") and path and ".so" in path[0]:
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            populate(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_POPULATE_READ)
 
 
 def _status(name: str) -> int:

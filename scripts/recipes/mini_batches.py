@@ -7,7 +7,6 @@ python scripts/recipes/mini_batches.py --x images.npy --y labels.npy
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -155,9 +154,7 @@ def main() -> None:
             "SimpleDataset, DataLoader": partial(with_a_dataset, x, y, known, orders, args.drop_last),
         }
         new = {"oocload": partial(with_oocload, known, args.memory, args.drop_last)}
-        measured = side_by_side.compare(old, new, args, data_nbytes=known.nbytes, same="losses")
-        if not np.allclose(*(measured[name].result for name in ("SimpleDataset, DataLoader", "oocload")), 0, 1e-4):
-            sys.exit("losses must be the same in the same order, and those of SimpleDataset and DataLoader differ")
+        side_by_side.compare(old, new, args, data_nbytes=known.nbytes, same="losses")
 
 
 if __name__ == "__main__":
