@@ -25,7 +25,7 @@ def test_same_loss_at_every_step(tmp_path: Path, drop_last: bool) -> None:
     if not drop_last:
         held = [way["peak_nbytes"] / figures["data_nbytes"] for way in (loader, dataset, stack)]
         assert held[0] < 1 < held[1] < 2 < held[2]
-    assert "losses of both: the same" in shown
+    assert "losses of all: the same" in shown
 
 
 def test_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
