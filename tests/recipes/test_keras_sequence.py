@@ -44,9 +44,7 @@ def test_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "shape" / "sub.id-9.npy", np.zeros((4, 5), "float32"))
     assert "labels must have one for each file" in error("shape")
     (tmp_path / "shape" / "sub.id-9.npy").rename(tmp_path / "shape" / "id-9.npy")
-    assert error("shape").endswith(
-        "id-9.npy must have the shape of " + f"{tmp_path}/shape/id-0.npy, (4, 4), and has (4, 5)"
-    )
+    assert f"id-9.npy must have the shape of {tmp_path}/shape/id-0.npy, (4, 4), and has (4, 5)" in error("shape")
     write(tmp_path / "unlabelled", {})
     assert error("unlabelled").startswith("UnknownFieldError: field 'y' must be one of those in")
     write(tmp_path / "fractions", {i: i / 2 for i in range(128)})
