@@ -54,8 +54,8 @@ def to_tf(loader: BatchSource, pad_last: bool) -> Any:
     if loader.transform is None:
         _check_dtypes(loader)
     if loader.transform is not None or not loader.uniform or loader.tight:
-        return _not_sharded(loader, _Batches(loader, form, pad_last).dataset())
-    return _not_sharded(loader, _Slabs(loader, form, pad_last).dataset())
+        return _with_options(loader, _Batches(loader, form, pad_last).dataset())
+    return _with_options(loader, _Slabs(loader, form, pad_last).dataset())
 
 
 def _check_dtypes(loader: BatchSource) -> None:
@@ -73,12 +73,16 @@ def _has_tensors(dtype: np.dtype[Any]) -> bool:
         return False
 
 
-def _not_sharded(loader: BatchSource, dataset: Any) -> Any:
-    """Return a dataset that ``tf.distribute`` does not share out among workers where each has its own rows."""
-    if loader.world_size == 1:
-        return dataset
+def _with_options(loader: BatchSource, dataset: Any) -> Any:
+    """Return a dataset that TensorFlow does not rewrite to hold more slabs than there are, nor shares out again.
+
+    Made parallel, a map would take slabs ahead, which the loader does itself, and keep them from being filled again. Nor
+    is a dataset shared out among the workers of ``tf.distribute`` where each has its own rows.
+    """
     options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    options.experimental_optimization.map_parallelization = False
+    if loader.world_size > 1:
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options)
 
 
@@ -115,13 +119,17 @@ class _Iterations:
             raise StateError("state must be loaded before to_tf(), which fixes the number of batches; call it again")
 
     def _with_cardinality(self, dataset: Any) -> Any:
-        """Return a dataset that knows how many batches an epoch has.
+        """Return a dataset that knows how many batches an epoch has, and takes one ahead.
+
+        TensorFlow would put a buffer at its end itself, and let it grow: with more batches than a slab has, it would keep
+        slabs that are to be filled again.
 
         Where the first iteration is shorter, it is told that of the others: where it has none, Keras takes the length
         of the first epoch for that of all.
         """
         if self.whole:
-            return dataset.apply(tf.data.experimental.assert_cardinality(self.n_batches))
+            return dataset.apply(tf.data.experimental.assert_cardinality(self.n_batches)).prefetch(1)
+        dataset = dataset.prefetch(1)
         dataset.cardinality = lambda: tf.constant(self.n_batches, tf.int64)
         return dataset
 
