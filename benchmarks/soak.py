@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, metavar=("READER", "PATH"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.quick:
-        args.epochs, args.abandoned = 5, 20
+        args.epochs, args.abandoned = 2, 20
     if args.child:
         print(json.dumps(soak(args.child[0], Path(args.child[1]), args.epochs, args.abandoned)))
         return

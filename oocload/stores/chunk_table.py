@@ -8,6 +8,7 @@ import tempfile
 import zipfile
 from array import array
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from oocload.errors import StoreFormatError
 from oocload.layout import ByteRange, ChunkGrid, FileStamp
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _MOST_NBYTES = 2**62  # a file cannot be as large, whatever its header claims
 _PIECE_CHUNKS = 2**14  # of the index that are looked at together
 _DENSE_SHARE = 0.5  # from this share of chunks that were written, a table by chunk number is the smaller one
@@ -178,11 +179,13 @@ class _Piece:
 def _walk(dataset: h5py.Dataset, keep: Callable[[_Piece], None]) -> None:
     """Hand over a dataset's chunk index piece by piece, so that it is never held twice."""
     piece = _Piece()
+    user_block = dataset.file.userblock_size
+    left_out = user_block if user_block and _leaves_out_user_block() else 0
 
     def note(info: Any) -> None:
         nonlocal piece
         piece.corners.extend(info.chunk_offset)
-        piece.offsets.append(info.byte_offset)
+        piece.offsets.append(info.byte_offset + left_out)
         piece.sizes.append(info.size)
         piece.masks.append(info.filter_mask)
         if len(piece.offsets) == _PIECE_CHUNKS:
@@ -191,6 +194,18 @@ def _walk(dataset: h5py.Dataset, keep: Callable[[_Piece], None]) -> None:
 
     dataset.id.chunk_iter(note)
     keep(piece)
+
+
+@cache
+def _leaves_out_user_block() -> bool:
+    """Whether HDF5 tells where chunks lie from the end of the user block on, as 1.14.2 does and 1.14.4 does not."""
+    offsets = []
+    for nbytes in (0, 512):
+        with h5py.File("probe", "w", driver="core", backing_store=False, userblock_size=nbytes) as file:
+            dataset = file.create_dataset("x", data=[0], chunks=(1,))
+            file.flush()
+            offsets.append(dataset.id.get_chunk_info(0).byte_offset)
+    return bool(offsets[0] == offsets[1])
 
 
 def cache_file(folder: Path, path: str, stamp: FileStamp, name: str) -> Path:

@@ -229,7 +229,7 @@ print(json.dumps({"rss": status("VmHWM") - imports, "held": peak, "total": total
 @pytest.mark.parametrize("name", ["raw.h5", "gzip.h5", "zstd.zarr", "sharded.zarr"])
 def test_rss_of_a_store_eight_times_the_ceiling(tmp_path: Path, name: str) -> None:
     """Peak RSS above imports is at most the ceiling, a tenth of it, and 16 MiB."""
-    ceiling = 64 * MIB
+    ceiling = 32 * MIB
     n_rows = 8 * ceiling // 3072
     path = tmp_path / name
     codec = {"raw": "none", "gzip": "gzip"}.get(path.stem, "zstd")
