@@ -1,6 +1,7 @@
 """The same batches in tf.data, by the real TensorFlow."""
 
 import gc
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,16 @@ def test_memory_stays_below_the_ceiling(tmp_path: Path) -> None:
             assert total == int(rows.sum())
         assert loader.stats.memory.peak <= 12 * 2**20
         assert loader.stats.rows == 2 * len(rows)
+
+
+def test_a_slow_consumer_does_not_have_slabs_taken_ahead(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (4096, 1024), dtype="uint8")
+    oocload.convert({"x": x}, tmp_path / "slow.h5", chunk_rows=64)
+    with oocload.Loader(tmp_path / "slow.h5", BATCH, shuffle=False, memory="1 MiB") as loader:
+        for number, _ in enumerate(loader.to_tf()):
+            if number == 60:  # time enough to take slabs ahead, and to tire of waiting for one
+                time.sleep(0.6)
+        assert loader.stats.memory.peak <= loader.memory
 
 
 def test_dtype_that_tensorflow_lacks(tmp_path: Path) -> None:
