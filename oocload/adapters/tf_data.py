@@ -76,8 +76,8 @@ def _has_tensors(dtype: np.dtype[Any]) -> bool:
 def _with_options(loader: BatchSource, dataset: Any) -> Any:
     """Return a dataset that TensorFlow does not rewrite to hold more slabs than there are, nor shares out again.
 
-    Made parallel, a map would take slabs ahead, which the loader does itself, and keep them from being filled again. Nor
-    is a dataset shared out among the workers of ``tf.distribute`` where each has its own rows.
+    Made parallel, a map would take slabs ahead, which the loader does itself, and keep them from being filled again.
+    Nor is a dataset shared out among the workers of ``tf.distribute`` where each has its own rows.
     """
     options = tf.data.Options()
     options.experimental_optimization.map_parallelization = False
@@ -121,8 +121,8 @@ class _Iterations:
     def _with_cardinality(self, dataset: Any) -> Any:
         """Return a dataset that knows how many batches an epoch has, and takes one ahead.
 
-        TensorFlow would put a buffer at its end itself, and let it grow: with more batches than a slab has, it would keep
-        slabs that are to be filled again.
+        TensorFlow would put a buffer at its end itself, and let it grow: with more batches than a slab has, it would
+        keep slabs that are to be filled again.
 
         Where the first iteration is shorter, it is told that of the others: where it has none, Keras takes the length
         of the first epoch for that of all.

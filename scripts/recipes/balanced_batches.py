@@ -14,11 +14,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import side_by_side
-from labelled_store import LabelledStore, labelled_store
-from made_data import make_images
-from side_by_side import Outcome
-from softmax_regression import SoftmaxRegression
+from parts import side_by_side
+from parts.labelled_store import LabelledStore, labelled_store
+from parts.made_images import make_images
+from parts.side_by_side import Outcome
+from parts.softmax_regression import SoftmaxRegression
 
 import oocload
 
@@ -144,7 +144,7 @@ def outcome(
 def made_store(folder: Path, n_rows: int) -> Path:
     """Return a store of which 60 % of the rows are of one class, 30 % of another and 10 % of the third."""
     labels = np.random.default_rng(1).choice(len(SHARES), n_rows, p=SHARES)
-    x, y = make_images(folder, n_rows, labels=labels, contrast=6)
+    x, y = make_images(folder, labels, contrast=6)
     oocload.convert({"x": x, "y": y}, folder / "imbalanced.h5", overwrite=True)
     x.unlink()
     return folder / "imbalanced.h5"

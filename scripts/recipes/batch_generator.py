@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import side_by_side
-from made_data import make_images
-from side_by_side import Outcome
-from softmax_regression import SoftmaxRegression
+from parts import side_by_side
+from parts.labelled_store import labelled_store
+from parts.made_images import any_class, make_images
+from parts.side_by_side import Outcome
+from parts.softmax_regression import SoftmaxRegression
 
 import oocload
 
@@ -55,10 +56,10 @@ def main() -> None:
     parser.add_argument("--y", type=Path, help="their labels, 0 and up, .npy")
     args = parser.parse_args()
     with side_by_side.folder_of(args) as folder:
-        x, y = (args.x, args.y) if args.x and args.y else make_images(folder, args.rows)
+        x, y = (args.x, args.y) if args.x and args.y else make_images(folder, any_class(args.rows))
         store = folder / "train.h5"
         oocload.convert({"x": x, "y": y}, store, overwrite=True)
-        n_classes = side_by_side.n_classes_of(store)
+        n_classes = labelled_store(store).n_classes
         with oocload.Loader(store, batch_size=BATCH_SIZE, seed=0, memory=args.memory) as loader:
             orders = side_by_side.orders_of(loader, EPOCHS)
             data_nbytes = loader.fields["x"].nbytes

@@ -19,10 +19,10 @@ from zlib import crc32
 
 import keras
 import numpy as np
-import side_by_side
-from keras_runs import AfterFirstEpoch, start_keras
-from made_messages import make_messages
-from side_by_side import Outcome
+from parts import side_by_side
+from parts.keras_runs import AfterFirstEpoch, start_keras
+from parts.made_messages import make_messages
+from parts.side_by_side import Outcome
 
 import oocload
 from oocload.sources import CsvSource, Text
@@ -125,7 +125,9 @@ def main() -> None:
     parser.add_argument("--messages", type=Path, help='a .tsv of your own: a header, then "ham" or "spam", and a text')
     args = parser.parse_args()
     with side_by_side.folder_of(args) as folder:
-        messages, store = args.messages or make_messages(folder, args.rows), folder / "messages.h5"
+        made = args.messages is None
+        messages = make_messages(folder, args.rows, ("ham", "spam"), (60, 180)) if made else args.messages
+        store = folder / "messages.h5"
         text = {"text": Text("hashing", n_buckets=N_FEATURES)}
         labels = {"label": ["ham", "spam"]}
         source = CsvSource(messages, label="label", labels=labels, text=text, header=["label", "text"], skip_lines=1)

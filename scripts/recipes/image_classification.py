@@ -16,8 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 import keras
 import numpy as np
-import side_by_side
-from side_by_side import Outcome
+from parts import side_by_side
+from parts.side_by_side import Outcome
 
 import oocload
 from oocload import ops
@@ -102,7 +102,7 @@ def main() -> None:
         if args.mnist:
             x, y = (args.mnist / f"t10k-{name}-ubyte.gz" for name in ("images-idx3", "labels-idx1"))
         else:
-            from made_digits import make_digits  # needs scikit-learn
+            from parts.made_digits import make_digits  # needs scikit-learn
 
             x, y = make_digits(folder, args.rows, n_train=int(args.rows * (1 - HELD_OUT)))
         store = folder / "images.h5"

@@ -16,9 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 import keras
 import numpy as np
-import side_by_side
-from keras_runs import AfterFirstEpoch, start_keras
-from side_by_side import Outcome
+from parts import side_by_side
+from parts.keras_runs import AfterFirstEpoch, start_keras
+from parts.side_by_side import Outcome
 
 import oocload
 from oocload import ops

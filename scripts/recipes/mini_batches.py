@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import side_by_side
-from labelled_store import LabelledStore, labelled_store
-from made_data import make_images
-from side_by_side import Outcome
-from softmax_regression import SoftmaxRegression
+from parts import side_by_side
+from parts.labelled_store import LabelledStore, labelled_store
+from parts.made_images import any_class, make_images
+from parts.side_by_side import Outcome
+from parts.softmax_regression import SoftmaxRegression
 
 import oocload
 
@@ -143,7 +143,7 @@ def main() -> None:
     if bool(args.x) != bool(args.y):
         parser.error("--x and --y must be given together")
     with side_by_side.folder_of(args) as folder:
-        x, y = (args.x, args.y) if args.x and args.y else make_images(folder, args.rows, contrast=12)
+        x, y = (args.x, args.y) if args.x and args.y else make_images(folder, any_class(args.rows), contrast=12)
         store = folder / "train.h5"
         oocload.convert({"x": x, "y": y}, store, overwrite=True)
         known = labelled_store(store)

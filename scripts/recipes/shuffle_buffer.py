@@ -13,14 +13,13 @@ from functools import partial
 from pathlib import Path
 
 import h5py
-import mixing
 import numpy as np
-import side_by_side
-from labelled_store import LabelledStore, labelled_store
-from made_data import N_CLASSES, make_images
-from mixing import Delivered
-from side_by_side import Outcome
-from softmax_regression import SoftmaxRegression
+from parts import mixing, side_by_side
+from parts.labelled_store import LabelledStore, labelled_store
+from parts.made_images import by_class, make_images
+from parts.mixing import Delivered
+from parts.side_by_side import Outcome
+from parts.softmax_regression import SoftmaxRegression
 
 import oocload
 
@@ -104,7 +103,7 @@ def labels_and_chunks(store: Path) -> tuple[np.ndarray, int]:
 
 def made_store(folder: Path, n_rows: int) -> Path:
     """Return a store whose rows are sorted by label."""
-    x, y = make_images(folder, n_rows, labels=np.arange(n_rows) * N_CLASSES // n_rows, contrast=12)
+    x, y = make_images(folder, by_class(n_rows), contrast=12)
     oocload.convert({"x": x, "y": y}, folder / "sorted.h5", chunk_rows=64, overwrite=True)
     x.unlink()
     return folder / "sorted.h5"

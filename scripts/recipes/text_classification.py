@@ -17,9 +17,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 import keras
 import numpy as np
-import side_by_side
-from made_text import make_messages
-from side_by_side import Outcome
+from parts import side_by_side
+from parts.made_messages import make_messages
+from parts.side_by_side import Outcome
 
 import oocload
 
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--shuffle", action="store_true", help="each way in an order of its own: other losses")
     args = parser.parse_args()
     with side_by_side.folder_of(args) as folder:
-        path = args.messages or make_messages(folder, args.rows)
+        path = args.messages or make_messages(folder, args.rows, ("rain", "soup", "train"), (4, 24))
         label, text = args.columns
         store = folder / "messages.h5"
         words = {text: oocload.sources.Text("words", max_tokens=MAX_TOKENS)}

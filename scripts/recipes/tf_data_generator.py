@@ -19,11 +19,12 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
-import side_by_side
 import tensorflow as tf
-from keras_runs import start_keras
-from made_h5 import make_h5
-from side_by_side import Outcome
+from parts import side_by_side
+from parts.keras_runs import start_keras
+from parts.labelled_store import labelled_store
+from parts.made_images import by_class, make_h5
+from parts.side_by_side import Outcome
 
 import oocload
 
@@ -106,9 +107,9 @@ def main() -> None:
     parser.add_argument("--buffer", type=int, default=1024, help="rows in the shuffle buffer (default 1,024)")
     args = parser.parse_args()
     with side_by_side.folder_of(args) as folder:
-        path = args.file or make_h5(folder, args.rows, by_class=True)
+        path = args.file or make_h5(folder, by_class(args.rows))
         with oocload.Loader(path, batch_size=BATCH_SIZE, x="x", y="y", seed=0, memory=args.memory) as loader:
-            n_classes = side_by_side.n_classes_of(path)
+            n_classes = labelled_store(path).n_classes
             data_nbytes = loader.fields["x"].nbytes
         old = {"from_generator, rows": partial(with_rows, path, n_classes, args.buffer)}
         old["from_generator, slices"] = partial(with_slices, path, n_classes, args.buffer)

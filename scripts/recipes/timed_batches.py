@@ -21,10 +21,11 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
-import side_by_side
-from keras_runs import AfterFirstEpoch, start_keras
-from made_h5 import make_h5
-from side_by_side import Outcome
+from parts import side_by_side
+from parts.keras_runs import AfterFirstEpoch, start_keras
+from parts.labelled_store import labelled_store
+from parts.made_images import any_class, make_h5
+from parts.side_by_side import Outcome
 from tqdm import tqdm
 
 import oocload
@@ -146,9 +147,9 @@ def main() -> None:
     parser.add_argument("--file", type=Path, help='an HDF5 file of your own: rows "x", and "y", labels from 0')
     args = parser.parse_args()
     with side_by_side.folder_of(args) as folder:
-        path = args.file or make_h5(folder, args.rows)
+        path = args.file or make_h5(folder, any_class(args.rows))
         with oocload.Loader(path, batch_size=BATCH_SIZE, x="x", y="y", shuffle=False, memory=args.memory) as loader:
-            n_classes = side_by_side.n_classes_of(path)
+            n_classes = labelled_store(path).n_classes
             data_nbytes = loader.fields["x"].nbytes
         old = partial(with_a_timed_loader, path, n_classes)
         new = {"tqdm over the loader": partial(with_a_progress_bar, path, n_classes, args.memory)}

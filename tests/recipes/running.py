@@ -29,7 +29,7 @@ def run_recipe(name: str, folder: Path, *arguments: object) -> tuple[str, dict[s
 
 def run_in_turn(folder: Path, *runs: Sequence[object]) -> list[dict[str, Any]]:
     """Return the figures of several runs, each a name and arguments, in one process, which imports a framework once."""
-    lines = ["import sys", "import side_by_side"]
+    lines = ["import sys", "from parts import side_by_side"]
     for number, (name, *arguments) in enumerate(runs):
         argv = list(map(str, (name, "--json", folder / f"{number}.json", *arguments)))
         lines += [f"import {name}", f"sys.argv = {argv}", f"side_by_side.run({name}.main)"]

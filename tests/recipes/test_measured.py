@@ -10,9 +10,9 @@ from tests.recipes.running import RECIPES
 CODE = """
 import os, signal, subprocess, sys, time
 import numpy as np
-import side_by_side
-from measured import Outcome
-from side_by_side import compare
+from parts import side_by_side
+from parts.measured import Outcome
+from parts.side_by_side import compare
 
 def held() -> Outcome:
     print("once")

@@ -21,7 +21,7 @@ def test_same_loss_at_every_step(tmp_path: Path, drop_last: bool) -> None:
         assert way["shown"]["steps"] == str(2 * steps)
         assert way["result"] == pytest.approx(loader["result"], abs=1e-4)
     assert len(loader["result"]) == 2 * steps
-    assert np.mean(loader["result"][steps:]) < np.mean(loader["result"][:steps]) < 2.3
+    assert np.mean(loader["result"][steps:]) < np.mean(loader["result"][:steps])
     if not drop_last:
         held = [way["peak_nbytes"] / figures["data_nbytes"] for way in (loader, dataset, stack)]
         assert held[0] < 1 < held[1] < 2 < held[2]

@@ -24,7 +24,7 @@ def test_labels_in_runs_are_mixed_better(tmp_path: Path) -> None:
 
 def test_mixing_is_counted_from_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts" / "recipes"))
-    import mixing
+    from parts import mixing
 
     labels = np.arange(6000) // 2000
     batches = lambda order: np.split(np.asarray(order), range(100, 6000, 100))  # noqa: E731

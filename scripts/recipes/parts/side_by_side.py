@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measured import Measured, Outcome, Way, measured_apart
 
 import oocload
+from parts.measured import Measured, Outcome, Way, measured_apart
 
-__all__ = ["Outcome", "arguments", "compare", "folder_of", "n_classes_of", "orders_of", "run"]
+__all__ = ["Outcome", "arguments", "compare", "folder_of", "orders_of", "run"]
 
 MIB = 2**20
 
@@ -62,24 +62,6 @@ def orders_of(loader: oocload.Loader, epochs: int) -> list[np.ndarray]:
         loader.load_state_dict(loader.state_dict(epoch=epoch, batch=0))
         orders.append(np.concatenate([loader.batch_rows(batch) for batch in range(len(loader))]))
     return orders
-
-
-def n_classes_of(store: Path, field: str = "y") -> int:
-    """Return how many classes a field of labels has.
-
-    Raises
-    ------
-    InvalidArgumentError
-        If its rows are not one whole number each, from 0.
-
-    """
-    found = oocload.stats(store, field)[field]
-    if found.histogram is None or found.dtype.kind not in "iu" or found.min is None or found.min[0] < 0:
-        raise oocload.InvalidArgumentError(
-            f"field {field!r} must hold labels, one whole number from 0 a row, got {found.dtype} of shape {found.shape}"
-            f"{'' if found.min is None else f' from {found.min.min()}'} in {store}"
-        )
-    return int(found.max[0]) + 1
 
 
 def compare(

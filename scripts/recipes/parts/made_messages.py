@@ -6,27 +6,25 @@ from pathlib import Path
 
 import numpy as np
 
-TOPICS = ("rain", "soup", "train")
 COMMON_WORDS, TOPIC_WORDS = 1000, 200
-LENGTHS = (4, 24)
 OF_TOPIC = 0.15  # share of words that tell the topic
 PIECE_ROWS = 4096
 
 
-def make_messages(folder: Path, n_rows: int, seed: int = 0) -> Path:
-    """Write messages.tsv, of the columns `label` and `text`: words that all topics have, and some that one has."""
+def make_messages(folder: Path, n_rows: int, topics: tuple[str, ...], n_words: tuple[int, int], seed: int = 0) -> Path:
+    """Write messages.tsv, of the columns `label` (a topic) and `text`: words of all topics, and some of that one."""
     rng = np.random.default_rng(seed)
     syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
     words = rng.permutation(np.array([a + b for a in syllables for b in syllables], object))
     with open(folder / "messages.tsv", "w", encoding="utf-8") as file:
         file.write("label\ttext\n")
         for start in range(0, n_rows, PIECE_ROWS):
-            topics = rng.integers(0, len(TOPICS), min(PIECE_ROWS, n_rows - start))
-            lengths = rng.integers(*LENGTHS, len(topics), endpoint=True)
-            topic_of_word = np.repeat(topics, lengths)
+            topic = rng.integers(0, len(topics), min(PIECE_ROWS, n_rows - start))
+            lengths = rng.integers(*n_words, len(topic), endpoint=True)
+            topic_of_word = np.repeat(topic, lengths)
             common = rng.integers(0, COMMON_WORDS, len(topic_of_word))
             telling = COMMON_WORDS + topic_of_word * TOPIC_WORDS + rng.integers(0, TOPIC_WORDS, len(topic_of_word))
             chosen = words[np.where(rng.random(len(common)) < OF_TOPIC, telling, common)]
-            for topic, message in zip(topics, np.split(chosen, np.cumsum(lengths)[:-1]), strict=True):
-                file.write(f"{TOPICS[topic]}\t{' '.join(message)}\n")
+            for number, message in zip(topic, np.split(chosen, np.cumsum(lengths)[:-1]), strict=True):
+                file.write(f"{topics[number]}\t{' '.join(message)}\n")
     return folder / "messages.tsv"
