@@ -357,6 +357,16 @@ class TestBadInput:
         with pytest.raises(InvalidArgumentError, match=message):
             oocload.convert(X, tmp_path / "t.h5", **options)
 
+    @pytest.mark.parametrize("beside", [{}, {"y": np.arange(10)}])
+    @pytest.mark.parametrize("shape", [(10, 0), (10, 3, 0)])
+    def test_rows_without_values(self, tmp_path: Path, shape: tuple[int, ...], beside: dict[str, Any]) -> None:
+        rows = {"x": np.zeros(shape, "float32"), **beside}
+        with pytest.raises(InvalidArgumentError, match=r"field 'x' must have values for HDF5, .* write a \.zarr store"):
+            oocload.convert(rows, tmp_path / "t.h5")
+        oocload.convert(rows, tmp_path / "t.zarr")
+        assert read_back(tmp_path / "t.zarr")["x"].shape == shape
+        assert [p.name for p in tmp_path.iterdir()] == ["t.zarr"]
+
     def test_unknown_suffix(self, tmp_path: Path) -> None:
         with pytest.raises(
             InvalidArgumentError, match=r"target must end in one of \.h5, \.hdf5, \.zarr, got '.*t\.txt'"
@@ -375,6 +385,16 @@ class TestDestination:
         with pytest.raises(TargetExistsError, match=r"target must not exist, got .*; pass overwrite=True"):
             oocload.convert(X, tmp_path / target)
         assert np.array_equal(read_back(tmp_path / target)["x"], Y)
+
+    def test_what_was_asked_for_is_checked_first(self, tmp_path: Path, target: str) -> None:
+        oocload.convert({"x": X, "y": Y}, tmp_path / target)
+        for options, message in [
+            ({"dtypes": "float99"}, "dtypes must be names of dtypes, such as 'float32', got 'float99'"),
+            ({"dtypes": {"z": "float32"}}, "dtypes must be given for fields of the source, 'x', 'y', got 'z'"),
+            ({"fields": ["z"]}, "field 'z' must be one of those in"),
+        ]:
+            with pytest.raises((InvalidArgumentError, UnknownFieldError), match=message):
+                oocload.convert(tmp_path / target, tmp_path / target, **options)
 
     def test_overwrite(self, tmp_path: Path, target: str) -> None:
         oocload.convert(Y, tmp_path / target)
