@@ -175,4 +175,6 @@ def convert(
         began = time.perf_counter()
         report = write(shuffled, path, options=options, progress=progress)
         seconds = time.perf_counter() - began  # the first pass may have been made before anything was written
-        return replace(report, tried=tried, skipped=shuffled.skipped, seed=seed, seconds=seconds)
+        peak = max(report.peak_nbytes, shuffled.peak_nbytes)
+        skipped = shuffled.skipped
+        return replace(report, tried=tried, skipped=skipped, seed=seed, seconds=seconds, peak_nbytes=peak)

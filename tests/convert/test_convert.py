@@ -363,9 +363,9 @@ class TestBadInput:
         rows = {"x": np.zeros(shape, "float32"), **beside}
         with pytest.raises(InvalidArgumentError, match=r"field 'x' must have values for HDF5, .* write a \.zarr store"):
             oocload.convert(rows, tmp_path / "t.h5")
-        oocload.convert(rows, tmp_path / "t.zarr")
-        assert read_back(tmp_path / "t.zarr")["x"].shape == shape
-        assert [p.name for p in tmp_path.iterdir()] == ["t.zarr"]
+        oocload.convert(rows, tmp_path / "rows.zarr")
+        assert read_back(tmp_path / "rows.zarr")["x"].shape == shape
+        assert [p.name for p in tmp_path.iterdir()] == ["rows.zarr"]
 
     def test_unknown_suffix(self, tmp_path: Path) -> None:
         with pytest.raises(
