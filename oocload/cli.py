@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 import oocload
-from oocload.errors import InvalidArgumentError, OocloadError
+from oocload.errors import InvalidArgumentError, OocloadError, StoreNotFoundError
 
+_TARGETS = (".h5", ".hdf5", ".zarr")
 _PYTHON = {"True": True, "False": False, "None": None}
 
 
@@ -23,17 +26,30 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (OocloadError, OSError) as exc:
-            _say(str(exc), exc)
+            self._say(ctx, str(exc), exc)
             sys.exit(2)
         except KeyboardInterrupt as exc:
-            _say("interrupted", exc)
+            self._say(ctx, "interrupted", exc)
             sys.exit(130)  # 128 + SIGINT, as shells have it
 
+    def _say(self, ctx: click.Context, text: str, exc: BaseException) -> None:
+        """Print an error on one line, with what its notes add."""
+        said = "; ".join([text, *getattr(exc, "__notes__", ())])
+        said = _in_words_of(self.commands.get(ctx.invoked_subcommand or ""), said)
+        click.echo(f"oocload: {' '.join(said.split())}", err=True)
 
-def _say(text: str, exc: BaseException) -> None:
-    """Print an error on one line, with what its notes add."""
-    said = "; ".join([text, *getattr(exc, "__notes__", ())])
-    click.echo(f"oocload: {' '.join(said.split())}", err=True)
+
+def _in_words_of(command: click.Command | None, text: str) -> str:
+    """Return an error that names a command's options where it names arguments of the function behind them."""
+    for option in () if command is None else command.params:
+        if isinstance(option, click.Option):
+            flag = option.opts[-1]
+            if flag != f"--{option.name}" and option.name != "fields":  # those words have no other meaning
+                text = re.sub(rf"^{option.name} must ", f"{flag} must ", text)
+            text = re.sub(rf"\b{option.name}=\w+ \({flag}\)", flag, text)
+            text = re.sub(rf"(?<= ){option.name}=(?:True\b|(?='|[ ,;.)]|$))", flag, text)
+            text = re.sub(rf"(?<= ){flag}(?=')", f"{flag} ", text)
+    return text
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,8 +59,8 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
-@click.argument("target", metavar="DST")
+@click.argument("sources", nargs=-1, metavar="SRC...")
+@click.argument("target", default="", metavar="DST")
 @click.option("--field", "fields", multiple=True, metavar="NAME", help="Take only this field of SRC; repeatable.")
 @click.option(
     "--codec",
@@ -98,6 +114,7 @@ def convert(
 
         oocload convert 'part-*.csv' train.zarr -o label=species -o features=true
     """
+    _check_both(sources, target)
     cast = _named("dtype", dtypes, "DTYPE") if any("=" in d for d in dtypes) else next(iter(dtypes), None)
     source: Any = _source(sources)
     if given:
@@ -131,7 +148,8 @@ def stats(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
 
     Several files are looked at as joined along axis 0; a quoted glob in natural order.
     """
-    click.echo(str(oocload.stats(store[0] if len(store) == 1 else store, fields or None, **options)))
+    with _no_field_for_a_store(store):
+        click.echo(str(oocload.stats(store[0] if len(store) == 1 else store, fields or None, **options)))
 
 
 @main.command()
@@ -145,10 +163,34 @@ def verify(store: Sequence[str], fields: Sequence[str], **options: Any) -> None:
 
     Exits with 0 where all is as it was written, with 1 where something is bad, with 2 where there is nothing to check.
     """
-    report = oocload.verify(store[0] if len(store) == 1 else store, fields=fields or None, **options)
+    with _no_field_for_a_store(store):
+        report = oocload.verify(store[0] if len(store) == 1 else store, fields=fields or None, **options)
     click.echo(str(report))
     if not report.ok:
         sys.exit(1)
+
+
+@contextmanager
+def _no_field_for_a_store(given: Sequence[str]) -> Iterator[None]:
+    """Add to the error of a store that is not there, behind one that is, how a field is named."""
+    try:
+        yield
+    except StoreNotFoundError as exc:
+        absent = [name for name in given[1:] if not Path(name).exists() and not Path(name).suffix]
+        if absent and Path(given[0]).exists():
+            exc.add_note(f"to choose a field, pass --field {absent[0]}")
+        raise
+
+
+def _check_both(sources: Sequence[str], target: str) -> None:
+    """Refuse a conversion of which only one of source and target is given, which click takes for the target."""
+    if sources:
+        return
+    if not target:
+        raise click.UsageError("Missing arguments 'SRC...' and 'DST': oocload convert SRC DST")
+    if target.lower().rstrip("/").endswith(_TARGETS) and not Path(target).exists():
+        raise click.UsageError(f"Missing argument 'SRC...', what is converted: oocload convert SRC {target}")
+    raise click.UsageError(f"Missing argument 'DST', the store to write: oocload convert {target} DST")
 
 
 def _source(sources: Sequence[str]) -> str | dict[str, str]:
@@ -172,7 +214,9 @@ def _value(text: str) -> Any:
 def _named(what: str, given: Sequence[str], value: str) -> dict[str, str]:
     pairs = [text.partition("=") for text in given]
     if not all(mark for _, mark, _ in pairs):
-        raise InvalidArgumentError(f"several {what}s must be given as NAME={value}, got {' '.join(given)}")
+        several = f"several {what}s" if len(given) > 1 else f"{what}s"
+        example = f"; write such as x={given[0]} y={given[1]}" if what == "source" and len(given) > 1 else ""
+        raise InvalidArgumentError(f"{several} must be given as NAME={value}, got {' '.join(given)}{example}")
     if len({name for name, _, _ in pairs}) < len(pairs):
         raise InvalidArgumentError(f"{what} names must differ, got {', '.join(given)}")
     return {name: value for name, _, value in pairs}

@@ -8,6 +8,7 @@ from types import ModuleType
 from oocload.errors import MissingPackageError
 
 _BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "jaxlib": "jax", "torch": "torch"}
+_DISTRIBUTIONS = {"PIL": "pillow"}  # of modules that are called something else
 
 
 def require_keras(purpose: str) -> ModuleType:
@@ -15,12 +16,13 @@ def require_keras(purpose: str) -> ModuleType:
     try:
         return importlib.import_module("keras")
     except ImportError as exc:
-        extra = _BACKENDS.get(str(exc.name).partition(".")[0])
+        missing = _package_of(str(exc.name))
+        extra = _BACKENDS.get(missing)
         if extra is None:
             return require("keras", "tensorflow", purpose)
         raise MissingPackageError(
-            f"{purpose} needs the package {exc.name!r}, which Keras is set to run on (KERAS_BACKEND) and which is not "
-            f'installed; run: pip install "oocload[{extra}]"'
+            f"{purpose} needs the package {missing!r}, which Keras is set to run on (KERAS_BACKEND) and which is not "
+            f"installed; {_remedy(extra, extra)}"
         ) from exc
 
 
@@ -30,12 +32,24 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     Raises
     ------
     MissingPackageError
-        If the package is not installed.
+        If the package is not installed, or cannot be imported.
 
     """
     try:
         return importlib.import_module(module)
     except ImportError as exc:
+        package = _package_of(module)
+        name = _DISTRIBUTIONS.get(package, package)
+        is_there = exc.name is None or _package_of(exc.name) != package
+        problem = f"cannot be imported here ({exc})" if is_there else "is not installed"
         raise MissingPackageError(
-            f'{purpose} needs the package {module!r}, which is not installed; run: pip install "oocload[{extra}]"'
+            f"{purpose} needs the package {name!r}, which {problem}; {_remedy(name, extra)}"
         ) from exc
+
+
+def _package_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _remedy(name: str, extra: str) -> str:
+    return f"run: pip install {name} (or install oocload with its extra {extra!r})"

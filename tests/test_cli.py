@@ -157,14 +157,64 @@ def test_verify_exits_with_1_where_a_chunk_is_bad(tmp_path: Path, make_store: Ca
         (["convert", "a.npy", "t.txt"], "oocload: target must end in one of .h5, .hdf5, .zarr, got 't.txt'"),
         (
             ["convert", "a.npy", "good.h5"],
-            "oocload: target must not exist, got 'good.h5'; pass overwrite=True (--overwrite)",
+            "oocload: target must not exist, got 'good.h5'; pass --overwrite to replace it",
         ),
         (
             ["convert", "x=a.npy", "y=b.npy", "t.h5"],
             "oocload: fields must have the same number of rows: 'x' has 10, 'y' has 7",
         ),
-        (["convert", "a.npy", "b.npy", "t.h5"], "oocload: several sources must be given as NAME=PATH"),
+        (["convert", "a.npy", "good.h5", "--dtype", "float99"], "oocload: --dtype must be names of dtypes, such as "),
+        (["convert", "a.npy", "good.h5", "--dtype", "q=u1"], "oocload: --dtype must be given for fields of the source"),
+        (["convert", "good.h5", "good.h5", "--field", "q"], "oocload: field 'q' must be one of those in good.h5"),
+        (
+            ["convert", "a.csv", "good.h5", "--field", "q"],
+            "oocload: field 'q' must be one of those in a.csv, which has",
+        ),
+        (["convert", "a.npy", "good.h5", "--codec", "zip"], "oocload: codec must be one of"),
+        (["convert", "a.npy", "t.h5", "--on-error", "skip"], "oocload: --on-error must be 'raise' for this source"),
+        (
+            ["convert", "a.npy", "t-*.h5"],
+            "oocload: --part-bytes must be given for a target of several files, got 't-*.h5'",
+        ),
+        (
+            ["convert", "a.npy", "b.npy"],
+            "oocload: target must end in one of .h5, .hdf5, .zarr, got 'b.npy'; name the store that will be written",
+        ),
+        (
+            ["stats", "good.h5", "z"],
+            "oocload: store must exist, got 'z'; nothing lies at that path; to choose a field, pass --field z",
+        ),
+        (
+            ["verify", "good.h5", "z"],
+            "oocload: store must exist, got 'z'; nothing lies at that path; to choose a field, pass --field z",
+        ),
+        (["stats", "good.h5", "z.h5"], "oocload: store must exist, got 'z.h5'; nothing lies at that path\n"),
+        (
+            ["verify", "good.h5", "--permutation-of", "a.npy"],
+            "oocload: --permutation-of must have the fields of the store, ['x', 'y'], got ['x']; choose those to "
+            "compare with --field\n",
+        ),
+        (
+            ["convert", "a.npy", "b.npy", "t.h5"],
+            "oocload: several sources must be given as NAME=PATH, got a.npy b.npy; write such as x=a.npy y=b.npy",
+        ),
         (["convert", "x=a.npy", "x=b.npy", "t.h5"], "oocload: source names must differ"),
+        (
+            ["convert", "c/0.jpg", "t.h5"],
+            "oocload: source must be a folder of images, got the image 'c/0.jpg'; pass the folder it is in",
+        ),
+        (["convert", "c/*.jpg", "t.h5"], "oocload: source must be a folder of images, got the image 'c/0.jpg'"),
+        (["convert", "*.txt", "t.h5"], "oocload: source must be one of a folder of images or .npy files, .npy, .npz"),
+        (
+            ["info", "c"],
+            "oocload: c must be a Zarr store, and zarr cannot open it: the folder has none of its metadata; ",
+        ),
+        (["info", "a.csv"], "oocload: store must have a suffix that names its format"),
+        (
+            ["convert", "groups.h5", "t.h5"],
+            "oocload: fields must have the same number of rows: 'test/x' has 3, 'train/x' has 9; row n of each is one "
+            "sample; convert a group at a time, such as PATH::test",
+        ),
         (["convert", "--codec", "zip", "a.npy", "t.h5"], "oocload: codec must be one of"),
         (["convert", "objects.npy", "t.h5"], "oocload: field 'x' (objects.npy) must have a fixed-size dtype"),
     ],
@@ -177,6 +227,11 @@ def test_bad_input_is_one_line_and_exit_code_2(
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "text.h5").write_text("text")
     (tmp_path / "text.txt").write_text("text")
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "0.jpg").write_bytes(b"")
+    with h5py.File(tmp_path / "groups.h5", "w") as file:
+        file["train/x"], file["test/x"] = np.zeros(9), np.zeros(3)
     (tmp_path / "cut.h5").write_bytes(make_store(name="good.h5").read_bytes()[:5000])
     before = sorted(tmp_path.iterdir())
     done = run(*arguments, cwd=tmp_path)
@@ -184,6 +239,20 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing arguments 'SRC...' and 'DST': oocload convert SRC DST"),
+        (["photos.npy"], "Missing argument 'DST', the store to write: oocload convert photos.npy DST"),
+        (["a.h5"], "Missing argument 'SRC...', what is converted: oocload convert SRC a.h5"),
+    ],
+)
+def test_convert_says_which_argument_is_missing(arguments: list[str], message: str) -> None:
+    done = run("convert", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Error: {message}\n" in done.stderr
 
 
 def test_help_and_version() -> None:
@@ -207,9 +276,7 @@ def test_an_interrupted_conversion_says_how_to_go_on(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
     assert process.returncode == 130
-    assert re.fullmatch(
-        r"oocload: interrupted; [\d,]+ rows are kept beside t\.h5: pass resume=True \(--resume\) to go on\n", said
-    )
+    assert re.fullmatch(r"oocload: interrupted; [\d,]+ rows are kept beside t\.h5: pass --resume to go on\n", said)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".t.h5.oocload", "x.npy"]
 
 

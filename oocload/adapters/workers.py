@@ -95,7 +95,8 @@ class Workers:
     ) -> Iterator[Batch]:
         epoch, transform = team.epoch, loader.transform
         n_batches = team.n_workers * (2 + team.n_ahead)
-        sender = Sender(self._board, token, loader.fields, loader.batch_size, n_batches)
+        batch_rows = min(loader.batch_size, loader.epoch_rows)
+        sender = Sender(self._board, token, loader.fields, batch_rows, n_batches)
 
         def copied(arrays: Mapping[str, NDArray[Any]], number: int) -> Batch:
             if transform is None:

@@ -66,6 +66,7 @@ def share_out(
         If not even one thread fits.
 
     """
+    piece_nbytes = max(1, piece_nbytes)  # rows may have no values
     least = _needed(chunk_nbytes, 1, 2 * max(chunk_nbytes)) + 2 * piece_nbytes
     if memory < least:
         todo = "raise it, or make chunks smaller with chunk_bytes or chunk_rows"

@@ -29,7 +29,7 @@ from oocload.convert.journal import Records
 from oocload.convert.options import Options
 from oocload.convert.parts import PartsFolder, Size, folder_for, part_of, room_for_rows, rows_of_part, size_of
 from oocload.convert.pipeline import make_chunk
-from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nbytes
+from oocload.convert.report import Callback, ConversionReport, Reporter
 from oocload.convert.session import Chunk, Session, Source
 from oocload.convert.settle import settle_codec
 from oocload.convert.sources.parted import Description, describe, open_part
@@ -179,7 +179,7 @@ def _write_zarr(
         stored_nbytes=stored_nbytes(path),
         seconds=reporter.seconds,
         n_rows_before=before[0],
-        peak_nbytes=peak_nbytes(),
+        peak_nbytes=reporter.peak_nbytes,
         codec=writer.codec,
     )
 
@@ -243,7 +243,7 @@ def _write_parts(
         nbytes=sizes.nbytes,
         stored_nbytes=sizes.stored_nbytes,
         seconds=reporter.seconds,
-        peak_nbytes=peak_nbytes(),
+        peak_nbytes=reporter.peak_nbytes,
         codec=str(options.encoding_for(options.format_of(path))),
     )
 

@@ -144,11 +144,12 @@ def convert(
     path = Path(target)
     options.encoding_for(options.format_of(path))
     part_nbytes = check_parts(path, part_bytes)
-    check_target(path.parent if part_nbytes else path, overwrite or resume)
     if seed is not None:
         seed = whole_number("seed", seed, 0, 2**64 - 1)
     check_shuffle(shuffle, seed, scheduler)
+    destination = path.parent if part_nbytes else path
     if scheduler is not None:
+        check_target(destination, overwrite or resume)
         from oocload.convert.cluster import write_on_cluster
 
         return write_on_cluster(source, fields, dtypes, path, part_nbytes, options, progress, scheduler)
@@ -158,6 +159,8 @@ def convert(
     records = rows if isinstance(rows, RecordSource) else None
     if dtypes is not None:
         rows = Cast(rows, dtypes)
+    _ = rows.specs  # what was asked of the source is wrong, or right, whatever lies at the target
+    check_target(destination, overwrite or resume)
     if rows.n_rows == 0:
         raise ConversionError(f"source must have at least one row, got none for {os.fspath(target)!r}")
     options, tried = settle_codec(rows, path, bool(part_nbytes), options)
@@ -165,11 +168,13 @@ def convert(
     if not shuffle:
         report = write(rows, path, options=options, progress=progress)
         return replace(report, tried=tried, skipped=() if records is None else records.skipped)
-    scratch = scratch_of(path.parent if part_nbytes else path)
+    scratch = scratch_of(destination)
     seed = settle_seed(seed, scratch, resume)
     shows = progress if progress is None else progress is True
     with ShuffledSource(rows, seed, scratch, options.memory, resume, shows, records) as shuffled:
         began = time.perf_counter()
         report = write(shuffled, path, options=options, progress=progress)
         seconds = time.perf_counter() - began  # the first pass may have been made before anything was written
-        return replace(report, tried=tried, skipped=shuffled.skipped, seed=seed, seconds=seconds)
+        peak = max(report.peak_nbytes, shuffled.peak_nbytes)
+        skipped = shuffled.skipped
+        return replace(report, tried=tried, skipped=skipped, seed=seed, seconds=seconds, peak_nbytes=peak)

@@ -13,6 +13,7 @@ from oocload.convert.arrays import NewArray, plan_arrays
 from oocload.convert.encode import Encoding, choose_encoding
 from oocload.convert.fields import Spec
 from oocload.convert.session import StoreFormat
+from oocload.convert.spec import FieldSpec
 from oocload.errors import InvalidArgumentError
 from oocload.units import parse_bytes
 
@@ -89,7 +90,9 @@ class Options:
         suffix = path.suffix.lower()
         if suffix not in (*_HDF5, _ZARR):
             known = ", ".join((*_HDF5, _ZARR))
-            raise InvalidArgumentError(f"target must end in one of {known}, got {os.fspath(path)!r}")
+            raise InvalidArgumentError(
+                f"target must end in one of {known}, got {os.fspath(path)!r}; name the store that will be written"
+            )
         found: StoreFormat = "hdf5" if suffix in _HDF5 else "zarr2" if self.zarr_format == 2 else "zarr3"
         if (self.chunks_per_shard or 1) > 1 and found != "zarr3":
             raise InvalidArgumentError(
@@ -115,7 +118,20 @@ class Options:
     def arrays_of(
         self, fields: Mapping[str, Spec], store_format: StoreFormat, n_rows: int | None
     ) -> dict[str, NewArray]:
-        """Return the arrays that hold some fields."""
+        """Return the arrays that hold some fields.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If the format has no chunks for one of them.
+
+        """
+        for name, spec in fields.items() if store_format == "hdf5" else ():
+            if isinstance(spec, FieldSpec) and 0 in spec.row_shape:
+                raise InvalidArgumentError(
+                    f"field {name!r} must have values for HDF5, which has no chunks without any, got rows of shape "
+                    f"{spec.row_shape}; leave it out, or write a .zarr store"
+                )
         return plan_arrays(
             fields,
             self.chunk_nbytes,

@@ -18,7 +18,7 @@ from oocload.convert.journal import Journal
 from oocload.convert.options import Options
 from oocload.convert.ragged import RaggedRows
 from oocload.convert.recipe import SOURCE, VERSION, check_recipe
-from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nbytes
+from oocload.convert.report import Callback, ConversionReport, Reporter
 from oocload.convert.session import Source
 from oocload.convert.sources.base import RowSource
 from oocload.convert.spec import FieldSpec
@@ -80,7 +80,7 @@ def write_parts(
         stored_nbytes=parts.stored_nbytes,
         seconds=reporter.seconds,
         n_rows_before=before[0],
-        peak_nbytes=peak_nbytes(),
+        peak_nbytes=reporter.peak_nbytes,
         codec=parts.codec,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from oocload.convert.footprint import Footprint
 from oocload.convert.sources.skipped import Skipped
 from oocload.units import format_bytes
 
 _SKIPPED_SHOWN = 10
-_KIB = 1024  # the unit of ru_maxrss on Linux: getrusage(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,8 @@ class ConversionReport:
     n_rows_before
         Rows that were there already, of a run that was resumed.
     peak_nbytes
-        The most memory that this process has had resident since it began.
+        The most memory that was resident in this process beyond what it had when rows began to be read. Where it has
+        had more before, the most of what was seen after each piece of rows.
     codec
         The codec of its chunks, and its level.
     tried
@@ -121,7 +121,7 @@ class ConversionReport:
         return (
             f"wrote {self.path}: {self.n_rows:,} rows{resumed} of {', '.join(self.fields)}{shuffled}; "
             f"{format_bytes(self.nbytes)} in {format_bytes(self.stored_nbytes)} on disk (ratio {self.ratio:.1f}, "
-            f"{self.codec}), {self.seconds:.1f} s, peak memory {format_bytes(self.peak_nbytes)}{tried}{skipped}"
+            f"{self.codec}), {self.seconds:.1f} s, peak memory +{format_bytes(self.peak_nbytes)}{tried}{skipped}"
         )
 
 
@@ -159,6 +159,7 @@ class Reporter:
         self._total = n_rows_total
         self._before = (n_rows_before, nbytes_before, stored_nbytes_before)
         self._began = time.perf_counter()
+        self._footprint = Footprint()
         self._bar = tqdm(
             total=n_rows_total,
             initial=n_rows_before,
@@ -173,8 +174,14 @@ class Reporter:
         """Time since the beginning."""
         return time.perf_counter() - self._began
 
+    @property
+    def peak_nbytes(self) -> int:
+        """The most memory that was resident since the beginning, beyond what was there."""
+        return self._footprint.peak_nbytes
+
     def update(self, n_rows: int, nbytes: int, stored_nbytes: int) -> None:
         """Say how far it is, in rows and bytes from the very beginning."""
+        self._footprint.look()
         seconds = max(self.seconds, 1e-9)
         if self._callback is not None:
             self._callback(Progress(n_rows, self._total, nbytes, stored_nbytes, seconds, self._before[0]))
@@ -192,8 +199,3 @@ class Reporter:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
-
-
-def peak_nbytes() -> int:
-    """Return the most memory that this process has had resident since it began, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from oocload.convert.options import Options
-from oocload.convert.report import Callback, ConversionReport, Reporter, peak_nbytes
+from oocload.convert.report import Callback, ConversionReport, Reporter
 from oocload.convert.session import Source
 from oocload.convert.sources.base import RowSource
 from oocload.convert.writer import Piece, Writer
@@ -43,7 +43,7 @@ def write_whole(rows: RowSource, path: Path, options: Options, progress: bool | 
         stored_nbytes=stored_nbytes(path),
         seconds=reporter.seconds,
         n_rows_before=before,
-        peak_nbytes=peak_nbytes(),
+        peak_nbytes=reporter.peak_nbytes,
         codec=writer.codec,
     )
 

@@ -35,7 +35,7 @@ def costs_of(
     held = sum(setup.feeds[n].resident_nbytes if n in resident else r.held_nbytes for n, r in readers.items())
     order = order_nbytes(options.pool.most_visits, options.shuffle)
     fixed = held + order + chosen_nbytes(setup, options) + arenas.held_nbytes
-    fixed += batch_nbytes(arenas, setup.rules, setup.batch_size)
+    fixed += batch_nbytes(arenas, setup.rules, options.batch_rows)
     fixed += 0 if buckets is None else buckets.held_nbytes
     once = [sum(readers[name].scratch_needs.values()) for name in resident]  # while resident fields are read
 

@@ -63,7 +63,8 @@ class Loader(BatchSource):
         A path (``"train.h5"``, ``"train.zarr"``, ``"train.npy"``, ``"train.h5::group"``), a glob or a list of paths to
         join along axis 0 (see `oocload.open`), or an open `Store`.
     batch_size
-        Rows per batch, from 1 to the rows of the store.
+        Rows per batch, at least 1. The last batch of an epoch has what is left, and is the only one where there are
+        fewer rows than that.
     x, y
         Field name → an array; list of names → a dict of arrays. Without both, a store with fields ``x`` and ``y``
         gives ``(x, y)``, any other a dict of all fields. With ``x`` alone, batches are ``x`` alone.
@@ -437,7 +438,7 @@ class Loader(BatchSource):
         """
         grid, selection = self._runtime.options.grid, self._runtime.selection
         names, found = split(self._store, grid, selection, parts, by, stratify, ids, seed)
-        children = self._children(found)
+        children = self._children(found, names)
         return tuple(children) if names is None else dict(zip(names, children, strict=True))
 
     def select(self, rows: ArrayLike) -> Loader:
@@ -466,7 +467,7 @@ class Loader(BatchSource):
             child._epoch, child._batch, child._begun = self._epoch, self._batch, self._begun
             return child
 
-    def _children(self, selections: Sequence[Selection]) -> list[Loader]:
+    def _children(self, selections: Sequence[Selection], names: Sequence[Any] | None = None) -> list[Loader]:
         """Return loaders of parts of the rows."""
         self._usable()
         children: list[Loader] = []
@@ -474,7 +475,11 @@ class Loader(BatchSource):
             for selection in selections:
                 setup = replace(self._setup, selection=selection, window_blocks=None, deal=None)
                 children.append(self._sibling(self._stages, setup))
-        except BaseException:
+        except BaseException as exc:
+            if len(selections) > 1:
+                number = len(children)
+                part = number if names is None else names[number]
+                exc.add_note(f"this is part {part!r} of the split, of {selections[number].n_rows} rows")
             for child in children:
                 child.close()
             raise

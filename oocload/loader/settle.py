@@ -44,7 +44,7 @@ def settle(store: Store, setup: Setup, tally: Tally) -> Runtime:
     Raises
     ------
     InvalidArgumentError
-        If a batch is larger than the store.
+        If there is no full batch, and others are to be left out.
     MemoryCeilingError
         If the ceiling is below the smallest that works.
 
@@ -56,24 +56,18 @@ def settle(store: Store, setup: Setup, tally: Tally) -> Runtime:
     )
     check_blocks(order_nbytes(grid.n_blocks, bool(setup.shuffle)), setup.ceiling)
     selection = setup.selection or Selection.of_grid(grid)
-    most = setup.share.n_rows(selection.n_rows)
-    if setup.batch_size > most and setup.balance is None:
-        whose = "the store" if selection.whole else "the selection"
-        whose = whose if setup.share.world_size == 1 else f"one of {setup.share.world_size} ranks"
-        raise InvalidArgumentError(
-            f"batch_size must be at most the rows of {whose}, {most}, got {setup.batch_size}; lower batch_size"
-        )
+    _check_batch(setup, selection)
     readers = {name: feed.open(store) for name, feed in feeds.items()}
     buckets = None
     try:
         options = _plan_options(setup, grid, selection)
-        arenas = _arenas(store, setup, selection)
+        arenas = _arenas(store, setup, options, selection)
         if setup.bucket is not None:
             ragged = references(setup.feeds)[setup.bucket]
             buckets = Buckets(store, ragged.field, ragged.kept, setup.seed)
         costs = costs_of(setup, options, readers, resident, arenas, buckets)
         wish = _wish(setup, options.pool, _may_deal(setup, resident) and not arenas.of)
-        _check_rows(setup, arenas, costs, wish)
+        _check_rows(setup, options, arenas, costs, wish)
         fitted, ceiling = fit(costs, setup.ceiling, wish, setup.threads)
         options = replace(options, window_blocks=fitted.window_blocks, deal=fitted.deal)
         for name in resident:
@@ -97,6 +91,25 @@ def settle(store: Store, setup: Setup, tally: Tally) -> Runtime:
     return runtime
 
 
+def _check_batch(setup: Setup, selection: Selection) -> None:
+    """Refuse epochs that would have no batch at all.
+
+    Raises
+    ------
+    InvalidArgumentError
+        If there is no full batch, and others are to be left out.
+
+    """
+    most = setup.share.n_rows(selection.n_rows)
+    if setup.drop_last and setup.batch_size > most and setup.balance is None:
+        whose = "the store" if selection.whole else "the selection"
+        whose = whose if setup.share.world_size == 1 else f"one of {setup.share.world_size} ranks"
+        raise InvalidArgumentError(
+            f"batch_size must be at most the rows of {whose}, {most}, where drop_last leaves out what fills no batch, "
+            f"got {setup.batch_size}; lower batch_size, or pass drop_last=False"
+        )
+
+
 def _plan_options(setup: Setup, grid: BlockGrid, selection: Selection) -> PlanOptions:
     """Return the options of every epoch's order; the window is chosen later."""
     s = setup
@@ -104,8 +117,8 @@ def _plan_options(setup: Setup, grid: BlockGrid, selection: Selection) -> PlanOp
     if s.weights is not None:
         pool = Draws(selection, s.weights, selection.block_rows, s.seed)
     plain = PlanOptions(grid, pool, s.batch_size, 1, bool(s.shuffle), s.seed, s.drop_last, s.share)
-    if s.balance is None:
-        return plain
+    if s.balance is None:  # where there are fewer rows than a batch has, they are the only one
+        return replace(plain, batch_rows=min(s.batch_size, plain.n_rows))
     classes = Classes(selection, s.balance.codes, s.balance.labels, s.balance.field)
     parts = len(s.share.own) * classes.n_classes
     if s.batch_size % parts:
@@ -118,7 +131,7 @@ def _plan_options(setup: Setup, grid: BlockGrid, selection: Selection) -> PlanOp
     return BalancedOptions(**{name: getattr(plain, name) for name in names}, classes=classes)
 
 
-def _arenas(store: Store, setup: Setup, selection: Selection) -> Arenas:
+def _arenas(store: Store, setup: Setup, options: PlanOptions, selection: Selection) -> Arenas:
     """Return what the items of ragged fields need that lie in slabs as they are read."""
     fields = references(setup.feeds)
     if fields and (setup.weights is not None or setup.balance is not None):
@@ -127,10 +140,10 @@ def _arenas(store: Store, setup: Setup, selection: Selection) -> Arenas:
             "which are drawn decides how much memory their items take; pass ragged=oocload.Pad(maxlen=...)"
         )
     groups = (selection.starts, selection.stops, selection.counts)
-    return Arenas({name: measure(store, f.field, f.kept, groups, setup.batch_size) for name, f in fields.items()})
+    return Arenas({name: measure(store, f.field, f.kept, groups, options.batch_rows) for name, f in fields.items()})
 
 
-def _check_rows(setup: Setup, arenas: Arenas, costs: Costs, wish: Wish) -> None:
+def _check_rows(setup: Setup, options: PlanOptions, arenas: Arenas, costs: Costs, wish: Wish) -> None:
     """Refuse rows that are longer than the ceiling allows.
 
     Raises
@@ -143,7 +156,7 @@ def _check_rows(setup: Setup, arenas: Arenas, costs: Costs, wish: Wish) -> None:
         return
     for name, arena in arenas.of.items():
         longest, alone = arena.of_rows(1), Arenas({name: arena})
-        row, batch = arena.nbytes(longest), batch_nbytes(alone, setup.rules, setup.batch_size)
+        row, batch = arena.nbytes(longest), batch_nbytes(alone, setup.rules, options.batch_rows)
         if max(row, batch) > setup.ceiling:
             least = smallest(costs, wish)
             raise MemoryCeilingError(

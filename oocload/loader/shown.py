@@ -16,7 +16,7 @@ def shown(address: str, r: Runtime, setup: Setup, stages: Stages) -> str:
     if o.shuffle:
         nbytes = min(o.n_rows, r.window_blocks * o.pool.block_rows) * setup.row_nbytes
         window += f", {format_bytes(nbytes)}; batch entropy {r.relative_entropy:.2f} of a uniform shuffle's"
-    batches = f"{o.n_batches:,} batches of {o.batch_rows}"
+    batches = f"{o.n_batches:,} {'batch' if o.n_batches == 1 else 'batches'} of {o.batch_rows}"
     ranks = f", rank {o.share.rank} of {o.share.world_size}" if o.share.world_size > 1 else ""
     ahead = ", no room to read ahead" if r.fit.tight else ""
     lines = [

@@ -36,7 +36,7 @@ def identity_of(store: str, setup: Setup, options: PlanOptions) -> dict[str, Any
         "blocks": options.grid.fingerprint,
         "rows": None if setup.selection is None else setup.selection.fingerprint,
         "drawn": setup.drawn,
-        "batch_size": options.batch_rows * (share.world_size if elastic else 1),
+        "batch_size": setup.batch_size * (share.world_size if elastic else 1),
         "shuffle": options.shuffle,
         "seed": options.seed,
         "drop_last": options.drop_last,

@@ -103,7 +103,7 @@ def describe(found: Found) -> FieldLayout:
         missing = _missing_filter(found.dataset) if field.read_path == "h5py" else None
         if missing is None:
             return field
-        why = f"{field.reason}, and HDF5 has no filter {missing} here; pip install 'oocload[hdf5plugin]'"
+        why = f"{field.reason}, and HDF5 has no filter {missing} here; pip install hdf5plugin"
         return unreadable(found.name, field.shape, why)
     except (TypeError, ValueError, OSError, RuntimeError) as exc:
         return unreadable(found.name, (), f"h5py cannot describe it: {exc}")

@@ -432,7 +432,7 @@ def test_framework_not_installed(
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"oocload.adapters.{module}", raising=False)
     with oocload.Loader(path, BATCH) as loader:
-        message = rf"{way}\(\) needs the package '{package}', .* pip install \"oocload\[tensorflow\]\""
+        message = rf"{way}\(\) needs the package '{package}', which is not installed; run: pip install {package} "
         with pytest.raises(MissingPackageError, match=message):
             getattr(loader, way)()
 
@@ -445,7 +445,7 @@ def test_backend_not_installed(path: Path, monkeypatch: pytest.MonkeyPatch, back
     monkeypatch.setattr("oocload.optional.importlib.import_module", no_backend)
     monkeypatch.delitem(sys.modules, "oocload.adapters.keras", raising=False)
     with oocload.Loader(path, BATCH) as loader:
-        with pytest.raises(MissingPackageError, match=rf"KERAS_BACKEND.* pip install \"oocload\[{backend}\]\""):
+        with pytest.raises(MissingPackageError, match=rf"KERAS_BACKEND.* pip install {backend} \(or"):
             loader.to_keras()
 
 

@@ -224,7 +224,7 @@ def test_without_pillow() -> None:
 
     with mock.patch.object(images, "require", require):
         assert ImageForm().decode(PNG, "a").shape == (61, 83, 3)
-        with pytest.raises(MissingPackageError, match=r'resizing images needs .* pip install "oocload\[images\]"'):
+        with pytest.raises(MissingPackageError, match=r"resizing images needs .* with its extra 'images'\)"):
             ImageForm((3, 3)).decode(PNG, "a")
         with pytest.raises(MissingPackageError, match=r"decoding images other than JPEG, PNG and WebP needs"):
             ImageForm().decode(encoded(IMAGE, "BMP"), "a")

@@ -308,7 +308,6 @@ class TestBadInput:
             (np.array(["abc", "de"]), "t.h5"),
             (np.array(["2026-01-01"], "datetime64[D]"), "t.h5"),
             (np.zeros(4, "longdouble"), "t.zarr"),
-            (np.zeros((5, 0)), "t.h5"),
             ({"a": Y, "a/b": Y}, "t.h5"),
             ({"a": Y, "a/b": Y}, "t.zarr"),
         ],
@@ -322,7 +321,7 @@ class TestBadInput:
         [
             (["abc", "de"], "store text as bytes .np.char.encode., or as tokens .*, or choose another target"),
             (np.array(["2026-01-01"], "datetime64[D]"), "store dates as whole numbers .*, or choose another target"),
-            (np.zeros((5, 0)), "rename or convert what does not fit, or choose another target"),
+            ({"a": Y, "a/b": Y}, "rename or convert what does not fit, or choose another target"),
         ],
     )
     def test_what_to_do_instead(self, tmp_path: Path, rows: Any, advice: str) -> None:
@@ -357,6 +356,23 @@ class TestBadInput:
         with pytest.raises(InvalidArgumentError, match=message):
             oocload.convert(X, tmp_path / "t.h5", **options)
 
+    @pytest.mark.parametrize("source", [[[1, 2], [3, 4]], ((X[i], Y[i]) for i in range(9))])
+    def test_rows_for_batches(self, tmp_path: Path, source: Any) -> None:
+        with pytest.raises(
+            InvalidArgumentError, match=r"rows that come one by one are oocload.sources.RowsSource\(rows\)"
+        ):
+            oocload.convert(source, tmp_path / "t.h5")
+
+    @pytest.mark.parametrize("beside", [{}, {"y": np.arange(10)}])
+    @pytest.mark.parametrize("shape", [(10, 0), (10, 3, 0)])
+    def test_rows_without_values(self, tmp_path: Path, shape: tuple[int, ...], beside: dict[str, Any]) -> None:
+        rows = {"x": np.zeros(shape, "float32"), **beside}
+        with pytest.raises(InvalidArgumentError, match=r"field 'x' must have values for HDF5, .* write a \.zarr store"):
+            oocload.convert(rows, tmp_path / "t.h5")
+        oocload.convert(rows, tmp_path / "rows.zarr")
+        assert read_back(tmp_path / "rows.zarr")["x"].shape == shape
+        assert [p.name for p in tmp_path.iterdir()] == ["rows.zarr"]
+
     def test_unknown_suffix(self, tmp_path: Path) -> None:
         with pytest.raises(
             InvalidArgumentError, match=r"target must end in one of \.h5, \.hdf5, \.zarr, got '.*t\.txt'"
@@ -375,6 +391,16 @@ class TestDestination:
         with pytest.raises(TargetExistsError, match=r"target must not exist, got .*; pass overwrite=True"):
             oocload.convert(X, tmp_path / target)
         assert np.array_equal(read_back(tmp_path / target)["x"], Y)
+
+    def test_what_was_asked_for_is_checked_first(self, tmp_path: Path, target: str) -> None:
+        oocload.convert({"x": X, "y": Y}, tmp_path / target)
+        for options, message in [
+            ({"dtypes": "float99"}, "dtypes must be names of dtypes, such as 'float32', got 'float99'"),
+            ({"dtypes": {"z": "float32"}}, "dtypes must be given for fields of the source, 'x', 'y', got 'z'"),
+            ({"fields": ["z"]}, "field 'z' must be one of those in"),
+        ]:
+            with pytest.raises((InvalidArgumentError, UnknownFieldError), match=message):
+                oocload.convert(tmp_path / target, tmp_path / target, **options)
 
     def test_overwrite(self, tmp_path: Path, target: str) -> None:
         oocload.convert(Y, tmp_path / target)

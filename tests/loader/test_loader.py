@@ -296,7 +296,11 @@ def test_repr_shows_what_was_settled(make_store: Make) -> None:
     [
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"batch_size": 2.0}, r"batch_size must be a whole number of at least 1, got 2\.0"),
-        ({"batch_size": 1004}, "batch_size must be at most the rows of the store, 1003, got 1004"),
+        (
+            {"batch_size": 1004, "drop_last": True},
+            "batch_size must be at most the rows of the store, 1003, where drop_last .* got 1004; lower batch_size, or",
+        ),
+        ({"shuffle": 1000}, r"got 1000; for so many rows pass oocload.Shuffle\(window_rows=1000\)"),
         ({"shuffle": "yes"}, "shuffle must be True, False or an oocload.Shuffle, got 'yes'"),
         ({"seed": -1}, r"seed must be a whole number from 0 to 2\*\*64 - 1, got -1"),
         ({"drop_last": 1}, "drop_last must be True or False, got 1"),

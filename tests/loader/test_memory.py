@@ -140,6 +140,20 @@ def test_memory_is_given_back_on_close(make_store: Make) -> None:
     assert memory.held == 0
 
 
+def test_parts_keep_their_slabs_between_passes_until_they_rest(make_store: Make) -> None:
+    path = make_store(100_000, 500, compression="gzip")
+    with oocload.Loader(path, 100, seed=0, memory="9 MiB") as loader:
+        train, val = loader.split(0.5, 0.5)
+        with train, val:
+            budgets = [part.stats.memory for part in (train, val)]
+            for part in (train, val, train, val):
+                assert sum(len(y) for _, y in part) == part.n_rows
+                assert part.stats.memory.peak <= loader.memory
+            assert all(budget.parts()["slabs"][0] > 0 for budget in budgets)
+            val.rest()
+            assert [budget.parts()["slabs"][0] > 0 for budget in budgets] == [True, False]
+
+
 def test_two_runtimes_are_never_held_whole(make_store: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state with another window makes the loader anew: what the old one can make again goes before."""
     path = make_store(5000, 50, compression="gzip")

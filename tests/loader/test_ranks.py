@@ -65,6 +65,19 @@ def test_more_ranks_than_blocks(make_store: Make) -> None:
     assert sorted(rows) == list(range(60))
 
 
+@pytest.mark.filterwarnings("ignore::oocload.ShuffleQualityWarning")
+@pytest.mark.parametrize("shuffle", [True, False, oocload.Shuffle(streams=8)])
+@pytest.mark.parametrize(("n_rows", "world_size"), [(50, 4), (50, 8), (3, 8)])
+def test_ranks_of_fewer_rows_than_a_batch_have_one_batch_each(
+    make_store: Make, n_rows: int, world_size: int, shuffle: bool | oocload.Shuffle
+) -> None:
+    path = make_store(n_rows, 13, compression="lzf")
+    ranks = [epoch(path, rank, world_size, shuffle=shuffle) for rank in range(world_size)]
+    assert len({tuple(map(len, batches)) for batches in ranks}) == 1
+    assert {len(batches) for batches in ranks} == {1}
+    assert set(np.concatenate([y for (y,) in ranks]).tolist()) == set(range(n_rows))
+
+
 def test_resume_on_a_rank(make_store: Make) -> None:
     path = make_store(1003, 13, compression="lzf")
     whole = epoch(path, 1, 3)
@@ -101,7 +114,10 @@ def test_bad_ranks(make_store: Make) -> None:
         ({"rank": 0, "world_size": 2, "uneven": "keep"}, "uneven must be 'pad', 'drop' or 'error'"),
         ({"rank": 0, "world_size": 3, "uneven": "error"}, "world_size must divide the 100 rows"),
         ({"rank": "0", "world_size": 2}, "rank must be a whole number"),
-        ({"rank": 0, "world_size": 20}, "batch_size must be at most the rows of one of 20 ranks, 5, got 10"),
+        (
+            {"rank": 0, "world_size": 20, "drop_last": True},
+            "batch_size must be at most the rows of one of 20 ranks, 5, where drop_last .* got 10; lower batch_size",
+        ),
     ]:
         with pytest.raises(InvalidArgumentError, match=message):
             oocload.Loader(path, 10, seed=0, **arguments)

@@ -89,6 +89,11 @@ class ShuffledSource(RecordSource[Bucket]):
     records
         Which part of the source says what it has skipped, if any.
 
+    Attributes
+    ----------
+    peak_nbytes
+        The most memory that was resident during the first pass, beyond what was there.
+
     """
 
     can_jump = True
@@ -109,6 +114,7 @@ class ShuffledSource(RecordSource[Bucket]):
         self._runs: Runs | None = None
         self._begun: Runs | None = None
         self._is_empty = False
+        self.peak_nbytes = 0
         self._specs: Mapping[str, Spec] | None = None
         self.identity_is_proof = rows.identity_is_proof
 
@@ -265,6 +271,7 @@ class ShuffledSource(RecordSource[Bucket]):
                 del batch, given  # before another piece is waited for, for the sake of memory
             if scatter is not None:
                 scatter.flush()
+        self.peak_nbytes = reporter.peak_nbytes
         return runs if at else None
 
     def _room(self, n_threads: int) -> Room:

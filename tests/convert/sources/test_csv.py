@@ -389,9 +389,11 @@ class TestBadInput:
         with pytest.raises(StoreNotFoundError, match="source must exist, got .*; no file lies at that path"):
             CsvSource(tmp_path / "t.csv")
         monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-        with pytest.raises(
-            MissingPackageError, match="reading CSV, Parquet and Arrow files needs the package 'pyarrow'"
-        ):
+        message = (
+            "reading CSV, Parquet and Arrow files needs the package 'pyarrow', which is not installed; run: pip "
+            r"install pyarrow \(or install oocload with its extra 'parquet'\)"
+        )
+        with pytest.raises(MissingPackageError, match=message):
             converted(write(tmp_path / "t.csv", "a,b\n1,2\n"), tmp_path)
 
 
