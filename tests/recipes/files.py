@@ -13,7 +13,6 @@ WRONG = {
     "other lengths": ({"x": X, "y": Y[1:]}, "InvalidArgumentError: chosen fields must have the same number of rows: "),
     "one-hot labels": ({"x": X, "y": np.eye(10)[Y]}, "InvalidArgumentError: field 'y' of {} must have one class "),
     "negative labels": ({"x": X, "y": Y - 1}, "InvalidArgumentError: field 'y' of {} must have one class "),
-    "few rows": ({"x": X[:9], "y": Y[:9]}, "InvalidArgumentError: batch_size must be at most the rows of the store, 9"),
     "no file": (None, "StoreNotFoundError: store must exist, got '{}'; nothing lies at that path"),
 }
 
