@@ -72,4 +72,3 @@ def test_wrong_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{path}, line 3: must have 2 columns, got 1: 'spam'" in error("label\ttext\nham\thello\nspam\n")
     assert "column 'label' must be one of those in" in error("Label\tSMS\nham\thello\n")
     assert f"{path} must begin with the names of its columns, got nothing" in error("")
-    assert "batch_size must be at most the rows of the store, 2, got 128" in error("label\ttext\n1.5\t2\n2.5\t3\n")

@@ -35,7 +35,7 @@ def test_same_losses(tmp_path: Path) -> None:
         (b"\x89HDF\r\n\x1a\n\xff\xfe\t\x00\n", "StoreFormatError: {}, line 2: must have 2 columns, got 1: "),
         (
             b"label\ttext\nham\thi\nspam\tfree\n",
-            "InvalidArgumentError: batch_size must be at most the rows of the store",
+            "InvalidArgumentError: fractions must leave each part a row, and 0.2 of 2 rows is none",
         ),
     ],
 )
