@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
-from tests.recipes.running import error_of_recipe, run_recipe
+from tests.recipes.running import run_recipe
 from tests.recipes.stores import check_refusals
 
 
@@ -48,7 +47,3 @@ def test_mixing_is_counted_from_what_came(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_refusals("shuffle_buffer", tmp_path, monkeypatch)
-    with h5py.File(tmp_path / "few.h5", "w") as file:
-        file["x"], file["y"] = np.zeros((100, 4), np.uint8), np.arange(100) % 3
-    few = error_of_recipe("shuffle_buffer", monkeypatch, "--store", tmp_path / "few.h5")
-    assert "batch_size must be " in few
