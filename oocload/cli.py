@@ -65,7 +65,8 @@ def main() -> None:
 @click.option(
     "--codec",
     metavar="NAME",
-    help="HDF5: gzip, lzf, none; with a plugin zstd, blosc, lz4, bitshuffle. Zarr: zstd, blosc, gzip, none. "
+    help="HDF5: gzip, lzf, none; zstd, blosc, lz4, bitshuffle (h5py reads those with hdf5plugin). Zarr: zstd, blosc, "
+    "gzip, none. "
     "auto: the smallest that is decoded as fast as the disk reads.",
 )
 @click.option("--level", type=int, help="Level of the codec.")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +85,9 @@ def test_files_that_are_named(file: str) -> None:
 
 
 def test_readme_commands(tmp_path: Path, mnist: Path) -> None:
-    """The `oocload` commands run where the real MNIST files lie."""
+    """The `oocload` commands run where the arrays of the first example and the real MNIST files lie."""
+    np.save(tmp_path / "images.npy", np.zeros((100, 28, 28), "uint8"))
+    np.save(tmp_path / "labels.npy", np.arange(100) % 2)
     for file in mnist.glob("*.gz"):
         (tmp_path / file.name).symlink_to(file)
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("oocload ")]

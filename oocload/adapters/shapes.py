@@ -40,4 +40,5 @@ def check_arrays(loader: BatchSource, whose: str, static: bool = False) -> None:
             raise InvalidArgumentError(
                 f"ragged must say how rows of field {name!r} are padded for {whose}, whose shapes must be static; pass "
                 "ragged=oocload.Pad(maxlen=...) to the loader"
+                + (", or use to_tf(), which takes batches of any length" if static else "")
             )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from oocload.errors import StoreFormatError
 from oocload.layout import ByteRange, ChunkGrid, FileStamp
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _MOST_NBYTES = 2**62  # a file cannot be as large, whatever its header claims
 _PIECE_CHUNKS = 2**14  # of the index that are looked at together
 _DENSE_SHARE = 0.5  # from this share of chunks that were written, a table by chunk number is the smaller one

@@ -138,6 +138,9 @@ def test_rows_without_a_rule_are_refused_where_shapes_are_static(store: Path, ma
     match = rf"ragged must say how rows of field 'x' are padded for {form}\(\), whose shapes must be static; pass"
     with Loader(store, 64, seed=0) as loader, pytest.raises(oocload.InvalidArgumentError, match=match):
         getattr(loader, form)()
+    if form == "to_keras":
+        with Loader(store, 64, ragged=Pad()) as loader, pytest.raises(oocload.InvalidArgumentError, match=r"to_tf\(\)"):
+            loader.to_keras()
     match = rf"sparse must be False for {form}\(\)"
     with (
         Loader(matrix_store, 64, x="X", sparse=True) as loader,
