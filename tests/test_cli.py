@@ -199,6 +199,22 @@ def test_verify_exits_with_1_where_a_chunk_is_bad(tmp_path: Path, make_store: Ca
             "oocload: several sources must be given as NAME=PATH, got a.npy b.npy; write such as x=a.npy y=b.npy",
         ),
         (["convert", "x=a.npy", "x=b.npy", "t.h5"], "oocload: source names must differ"),
+        (
+            ["convert", "c/0.jpg", "t.h5"],
+            "oocload: source must be a folder of images, got the image 'c/0.jpg'; pass the folder it is in",
+        ),
+        (["convert", "c/*.jpg", "t.h5"], "oocload: source must be a folder of images, got the image 'c/0.jpg'"),
+        (["convert", "*.txt", "t.h5"], "oocload: source must be one of a folder of images or .npy files, .npy, .npz"),
+        (
+            ["info", "c"],
+            "oocload: c must be a Zarr store, and zarr cannot open it: the folder has none of its metadata; ",
+        ),
+        (["info", "a.csv"], "oocload: store must have a suffix that names its format"),
+        (
+            ["convert", "groups.h5", "t.h5"],
+            "oocload: fields must have the same number of rows: 'test/x' has 3, 'train/x' has 9; row n of each is one "
+            "sample; convert a group at a time, such as PATH::test",
+        ),
         (["convert", "--codec", "zip", "a.npy", "t.h5"], "oocload: codec must be one of"),
         (["convert", "objects.npy", "t.h5"], "oocload: field 'x' (objects.npy) must have a fixed-size dtype"),
     ],
@@ -212,6 +228,10 @@ def test_bad_input_is_one_line_and_exit_code_2(
     (tmp_path / "text.h5").write_text("text")
     (tmp_path / "text.txt").write_text("text")
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "0.jpg").write_bytes(b"")
+    with h5py.File(tmp_path / "groups.h5", "w") as file:
+        file["train/x"], file["test/x"] = np.zeros(9), np.zeros(3)
     (tmp_path / "cut.h5").write_bytes(make_store(name="good.h5").read_bytes()[:5000])
     before = sorted(tmp_path.iterdir())
     done = run(*arguments, cwd=tmp_path)

@@ -81,7 +81,9 @@ class ImageForm:
     def __post_init__(self) -> None:
         if self.size is not None:
             if not isinstance(self.size, tuple | list) or len(self.size) != 2:
-                raise InvalidArgumentError(f"size must be (height, width) or None, got {self.size!r}")
+                raise InvalidArgumentError(
+                    f"size must be (height, width) or None, got {self.size!r}; pass such as (64, 64) (-o size=[64,64])"
+                )
             height, width = (whole_number("size", n, 1) for n in self.size)
             object.__setattr__(self, "size", (height, width))
         if self.fit not in get_args(Fit):

@@ -50,7 +50,10 @@ def spec_of(name: str, rows: Any) -> Spec:
         return ragged
     array = np.asarray(rows)
     if not array.shape:
-        raise InvalidArgumentError(f"field {name!r} must be an array whose axis 0 counts rows, got a scalar")
+        raise InvalidArgumentError(
+            f"field {name!r} must be an array whose axis 0 counts rows, got a scalar; rows that come one by one "
+            "are oocload.sources.RowsSource(rows)"
+        )
     refuse_objects(name, array.dtype)
     return FieldSpec(tuple(array.shape[1:]), array.dtype.newbyteorder("="))
 

@@ -145,7 +145,12 @@ def check_fields(store: Store, names: Sequence[str]) -> dict[str, FieldLayout]:
     lengths = {name: f.n_rows for name, f in fields.items()}
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name!r} has {n}" for name, n in lengths.items())
-        raise InvalidArgumentError(f"chosen fields must have the same number of rows: {shown}; choose with x= and y=")
+        group = next((name.rpartition("/")[0] for name in fields if "/" in name), "")
+        inner = "/" if "::" in store.address else "::"
+        remedy = f", or name a group, such as {store.address}{inner}{group}" if group else ""
+        raise InvalidArgumentError(
+            f"chosen fields must have the same number of rows: {shown}; choose with x= and y={remedy}"
+        )
     if not next(iter(lengths.values())):
         raise StoreFormatError(f"store must hold at least one row, and {store.address} has none")
     return {name: _weighed(store, f) if f.dtype.hasobject else f for name, f in fields.items()}

@@ -157,7 +157,8 @@ def multiples_near(value: int, step: int) -> str:
 def check_flags(shuffle: Any, drop_last: Any) -> None:
     """Refuse what is none of the values that these take."""
     if not isinstance(shuffle, bool | Shuffle):
-        raise InvalidArgumentError(f"shuffle must be True, False or an oocload.Shuffle, got {shuffle!r}")
+        remedy = f"; for so many rows pass oocload.Shuffle(window_rows={shuffle})" if isinstance(shuffle, int) else ""
+        raise InvalidArgumentError(f"shuffle must be True, False or an oocload.Shuffle, got {shuffle!r}{remedy}")
     if not isinstance(drop_last, bool):
         raise InvalidArgumentError(f"drop_last must be True or False, got {drop_last!r}")
 

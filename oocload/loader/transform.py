@@ -98,7 +98,8 @@ class Transforms:
                     "a default, or raise another error"
                 ) from exc
             except Exception as exc:
-                exc.add_note(f"raised by transform {stage.name!r} at {where}")
+                given = ", called with a batch and a generator of random numbers" if stage.rng == "position" else ""
+                exc.add_note(f"raised by transform {stage.name!r}{given} at {where}")
                 raise
             _check(batch, n_rows, stage.name, where)
         return batch

@@ -150,7 +150,8 @@ def format_of(path: str) -> str:
         return "hdf5"
     known = ", ".join((*HDF5_SUFFIXES, *ZARR_SUFFIXES, *NPY_SUFFIXES))
     raise StoreFormatError(
-        f"store must have a suffix that names its format ({known}), got {file!r}; rename it, or run oocload convert"
+        f"store must have a suffix that names its format ({known}), got {file!r}; run oocload convert to "
+        "make a store of it, or rename it"
     )
 
 

@@ -91,7 +91,10 @@ class JoinedStore(Store):
         self.fields = {name: self._join(name) for name in names}
         if not self._parts:
             problems = "; ".join(f"{n!r}: {f.reason}" for n, f in self.fields.items())
-            raise StoreFormatError(f"{shown} must have a field in common, and has none ({problems or 'no fields'})")
+            raise StoreFormatError(
+                f"{shown} must have a field in common, and has none ({problems or 'no fields'}): several files are "
+                "joined row after row; for fields side by side, convert them to one store as x=PATH y=PATH"
+            )
 
     def locate(self, name: str) -> ChunkLocations:
         """Joined fields have no chunks of their own; their parts do."""

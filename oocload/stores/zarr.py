@@ -175,8 +175,10 @@ class ZarrStore(Store):
 
     def _list(self) -> tuple[dict[str, Member], dict[str, Encoding]]:
         """Return name → array, and → encoding of the groups that are one field."""
+        node = None
         try:
-            return members(_open_node(self._path, self._group, self.address))
+            node = _open_node(self._path, self._group, self.address)
+            return members(node)
         except (StoreNotFoundError, UnknownFieldError):
             raise
         except Exception as exc:  # damaged or unknown metadata of a member, in as many ways as zarr has
@@ -185,6 +187,8 @@ class ZarrStore(Store):
                 if all(m.array is not None and m.dtype is None for m in found.values()):
                     self._trouble = f"zarr cannot list it: {one_line(exc)}"
                 return found, groups
+            if node is None:
+                raise
             problem = exc if isinstance(exc, StoreFormatError) else f"zarr cannot read its metadata: {one_line(exc)}"
             raise StoreFormatError(f"{self.address} must be a Zarr store: {problem}") from exc
 
@@ -196,7 +200,11 @@ def _open_node(path: str, group: str, shown: str) -> Any:
         if group:  # a hierarchy may begin in a folder that has no metadata above it
             with suppress(Exception):
                 return zarr.open(path if Path(path).is_dir() else ZipStore(path, mode="r"), mode="r", path=group)
-        raise StoreFormatError(f"{shown} must be a Zarr store, and zarr cannot open it: {one_line(exc)}") from exc
+        is_bare = Path(path).is_dir() and not is_zarr_directory(Path(path))
+        problem = "the folder has none of its metadata; name a file in it, or run oocload convert" if is_bare else ""
+        raise StoreFormatError(
+            f"{shown} must be a Zarr store, and zarr cannot open it: {problem or one_line(exc)}"
+        ) from exc
     if not group:
         return root
     try:

@@ -308,7 +308,6 @@ class TestBadInput:
             (np.array(["abc", "de"]), "t.h5"),
             (np.array(["2026-01-01"], "datetime64[D]"), "t.h5"),
             (np.zeros(4, "longdouble"), "t.zarr"),
-            (np.zeros((5, 0)), "t.h5"),
             ({"a": Y, "a/b": Y}, "t.h5"),
             ({"a": Y, "a/b": Y}, "t.zarr"),
         ],
@@ -322,7 +321,6 @@ class TestBadInput:
         [
             (["abc", "de"], "store text as bytes .np.char.encode., or as tokens .*, or choose another target"),
             (np.array(["2026-01-01"], "datetime64[D]"), "store dates as whole numbers .*, or choose another target"),
-            (np.zeros((5, 0)), "rename or convert what does not fit, or choose another target"),
         ],
     )
     def test_what_to_do_instead(self, tmp_path: Path, rows: Any, advice: str) -> None:
@@ -356,6 +354,13 @@ class TestBadInput:
     def test_options(self, tmp_path: Path, options: dict[str, Any], message: str) -> None:
         with pytest.raises(InvalidArgumentError, match=message):
             oocload.convert(X, tmp_path / "t.h5", **options)
+
+    @pytest.mark.parametrize("source", [[[1, 2], [3, 4]], ((X[i], Y[i]) for i in range(9))])
+    def test_rows_for_batches(self, tmp_path: Path, source: Any) -> None:
+        with pytest.raises(
+            InvalidArgumentError, match=r"rows that come one by one are oocload.sources.RowsSource\(rows\)"
+        ):
+            oocload.convert(source, tmp_path / "t.h5")
 
     @pytest.mark.parametrize("beside", [{}, {"y": np.arange(10)}])
     @pytest.mark.parametrize("shape", [(10, 0), (10, 3, 0)])

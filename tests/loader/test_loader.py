@@ -300,6 +300,7 @@ def test_repr_shows_what_was_settled(make_store: Make) -> None:
             {"batch_size": 1004, "drop_last": True},
             "batch_size must be at most the rows of the store, 1003, where drop_last .* got 1004; lower batch_size, or",
         ),
+        ({"shuffle": 1000}, r"got 1000; for so many rows pass oocload.Shuffle\(window_rows=1000\)"),
         ({"shuffle": "yes"}, "shuffle must be True, False or an oocload.Shuffle, got 'yes'"),
         ({"seed": -1}, r"seed must be a whole number from 0 to 2\*\*64 - 1, got -1"),
         ({"drop_last": 1}, "drop_last must be True or False, got 1"),

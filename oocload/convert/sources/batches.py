@@ -97,5 +97,7 @@ def _as_dict(batch: Any, number: int) -> Mapping[str, Any]:
     if hasattr(batch, "shape") and hasattr(batch, "dtype"):
         return {"x": batch}
     raise InvalidArgumentError(
-        f"each batch must be a dict of arrays, a tuple (x, y) or an array, got {type(batch).__name__} as batch {number}"
+        f"each batch must be a dict of arrays, a tuple (x, y) or an array, got {type(batch).__name__} as batch "
+        f"{number}; rows in a list become an array by np.asarray, rows that come one by one are "
+        "oocload.sources.RowsSource(rows)"
     )

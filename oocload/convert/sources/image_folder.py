@@ -29,7 +29,7 @@ from oocload.errors import InvalidArgumentError, StoreFormatError
 from oocload.layout import Meaning
 from oocload.units import true_or_false
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 _HEAD_NBYTES = 4096  # in which most images have said their size
 
 
@@ -137,14 +137,14 @@ class ImageFolderSource(SampleFiles):
             if root is not None:
                 raise InvalidArgumentError(f"root must be left out unless path is a CSV file, got {os.fspath(root)!r}")
             folder, self._columns = self.label, None
-            self._ids = files_below(folder, _SUFFIXES)
+            self._ids = files_below(folder, IMAGE_SUFFIXES)
         folder = os.path.abspath(folder)
         self.paths = [os.path.join(folder, name) for name in self._ids]
 
     @classmethod
     def recognises(cls, path: str) -> bool:
         """Whether a path is a folder of images."""
-        return holds_files(path, _SUFFIXES)
+        return holds_files(path, IMAGE_SUFFIXES)
 
     @classmethod
     def from_paths(cls, paths: Sequence[str]) -> Self:
@@ -253,7 +253,7 @@ class ImageFolderSource(SampleFiles):
         def differs(path: str, other: tuple[int, ...]) -> StoreFormatError:
             return StoreFormatError(
                 f"{path} must have the shape of {self._first[0]}, {shape}, and has {other}; "
-                "give all images one with size=(height, width)"
+                "give all images one with size=(height, width) (-o size=[HEIGHT,WIDTH])"
             )
 
         kept, skipped = self.each(start, stop, read)

@@ -15,6 +15,7 @@ from oocload.convert.sources.base import FieldGroup, FieldSource, RowSource
 from oocload.convert.sources.batches import BatchSource
 from oocload.convert.sources.dask import dask_sources, is_dask
 from oocload.convert.sources.idx import IdxSource, is_idx
+from oocload.convert.sources.image_folder import IMAGE_SUFFIXES
 from oocload.convert.sources.known import known_source, source_of_object
 from oocload.convert.sources.npy import NpzSource, npz_members
 from oocload.convert.sources.one_field import in_memory, of_field
@@ -147,7 +148,7 @@ def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> di
     if isinstance(source, Store):
         return _of_store(source, fields)
     if not isinstance(source, str | os.PathLike) or stores.is_glob(source):
-        return _of_store(stores.open(source), fields)
+        return _of_store(_opened(source), fields)
     path, _, inner = os.fspath(source).partition("::")
     if not Path(path).exists():
         raise StoreNotFoundError(f"source must exist, got {path!r}; nothing lies at that path")
@@ -162,7 +163,25 @@ def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> di
         return _from_store_path(path, inner, fields)
     if is_idx(path):
         return _choose({"x": lambda: IdxSource(path)}, fields, path)
-    raise StoreFormatError(
+    raise _unknown(path)
+
+
+def _opened(paths: stores.Paths) -> Store:
+    """Return several stores, joined."""
+    each = stores.expand(paths, "source")
+    for path in each:
+        file = path.partition("::")[0]
+        try:
+            stores.format_of(file)
+        except StoreFormatError as exc:
+            raise _unknown(file) from exc
+    return stores.open(paths)
+
+
+def _unknown(path: str) -> StoreFormatError:
+    if path.lower().endswith(IMAGE_SUFFIXES):
+        return StoreFormatError(f"source must be a folder of images, got the image {path!r}; pass the folder it is in")
+    return StoreFormatError(
         f"source must be one of {_KNOWN}, got {path!r}; rename it, or pass an array, batches or one of oocload.sources"
     )
 

@@ -47,8 +47,10 @@ class SideBySide:
         rows = {name: s.n_rows for name, s in sources.items()}
         if len(set(rows.values())) > 1:
             shown = ", ".join(f"{name!r} has {n}" for name, n in rows.items())
+            group = next((name.rpartition("/")[0] for name in rows if "/" in name), "")
+            remedy = f"; convert a group at a time, such as PATH::{group}" if group else ""
             raise InvalidArgumentError(
-                f"fields must have the same number of rows: {shown}; row n of each is one sample"
+                f"fields must have the same number of rows: {shown}; row n of each is one sample{remedy}"
             )
         self._n_rows = next(iter(rows.values()))
         self.n_rows: int | None = self._n_rows
