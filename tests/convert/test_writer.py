@@ -127,6 +127,10 @@ def test_values_that_may_not_fit_are_refused(tmp_path: Path) -> None:
         match=r"must have dtype uint8, got int64, which may not fit; .*astype\('uint8'\)",
     ):
         writer.append(x=[1, 2, 3])
+    with pytest.raises(
+        InvalidArgumentError, match=r"shape \(\), got an array of shape \(\); .*, write one row as \[row\]"
+    ):
+        writer.append(x=np.uint8(3))
     writer.append(x=np.array([1, 2, 3], "u1"))  # a refused append loses nothing
     writer.close()
     assert read_back(tmp_path / "w.h5")["x"].tolist() == [1, 2, 3]
