@@ -324,4 +324,15 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 def to_keras(loader: BatchSource, workers: int, use_multiprocessing: bool, max_queue_size: int) -> KerasDataset:
     """Return a `KerasDataset` over a loader."""
     check_arrays(loader, "to_keras()", static=keras.backend.backend() == "tensorflow")
+    _check_dtypes(loader)
     return KerasDataset(loader, workers, use_multiprocessing, max_queue_size)
+
+
+def _check_dtypes(loader: BatchSource) -> None:
+    """Refuse text and dates, which Keras would refuse at the first batch, without the name of the field."""
+    for name, field in loader.fields.items() if loader.transform is None else ():
+        if field.dtype.kind in "SUmM":
+            raise InvalidArgumentError(
+                f"field {name!r} must have a dtype that Keras has, got {field.dtype}; choose fields with x= and y=, or "
+                "make numbers of it by map()"
+            )

@@ -44,9 +44,10 @@ class FieldSpec:
         """
         array = np.asarray(rows)
         if array.shape[1:] != self.row_shape or array.ndim == 0:
+            remedy = ", write one row as [row]" if array.shape == self.row_shape else ""
             raise InvalidArgumentError(
                 f"rows of field {name!r} must have shape {self.row_shape}, got an array of shape {array.shape}; "
-                "axis 0 counts the rows"
+                f"axis 0 counts the rows{remedy}"
             )
         if not may_be_cast(array.dtype, self.dtype):
             raise does_not_fit(name, array.dtype, self.dtype)

@@ -122,6 +122,13 @@ def _join(paths: list[str], shown: str, index_cache: str | os.PathLike[str] | No
         raise
 
 
+def why_not_there(path: str) -> str:
+    """Return what an error says of a path at which nothing lies."""
+    if "://" in path:
+        return "stores and sources are read from a file system: copy it there first"
+    return "nothing lies at that path"
+
+
 def format_of(path: str) -> str:
     """Return "hdf5", "zarr" or "npy", by the suffix of a path or by what lies there; it may be damaged all the same.
 
@@ -143,7 +150,7 @@ def format_of(path: str) -> str:
     if name.endswith(NPY_SUFFIXES):
         return "npy"
     if not Path(file).exists():
-        raise StoreNotFoundError(f"store must exist, got {file!r}; nothing lies at that path")
+        raise StoreNotFoundError(f"store must exist, got {file!r}; {why_not_there(file)}")
     if Path(file).is_dir():  # a Zarr hierarchy may lack metadata at its top
         return "zarr"
     if h5py.is_hdf5(file):
@@ -158,9 +165,22 @@ def format_of(path: str) -> str:
 def _open_one(path: str, index_cache: str | os.PathLike[str] | None) -> Store:
     file, _, group = path.partition("::")
     found = format_of(path)
+    if "://" in file and not Path(file).exists():
+        raise StoreNotFoundError(f"store must exist, got {file!r}; {why_not_there(file)}")
     if found == "hdf5":
         return Hdf5Store(file, group, index_cache)
     return ZarrStore(file, group) if found == "zarr" else NpyStore(file)
 
 
-__all__ = ["HDF5_SUFFIXES", "NPY_SUFFIXES", "ZARR_SUFFIXES", "Paths", "Store", "expand", "format_of", "is_glob", "open"]
+__all__ = [
+    "HDF5_SUFFIXES",
+    "NPY_SUFFIXES",
+    "ZARR_SUFFIXES",
+    "Paths",
+    "Store",
+    "expand",
+    "format_of",
+    "is_glob",
+    "open",
+    "why_not_there",
+]

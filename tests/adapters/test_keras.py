@@ -423,6 +423,15 @@ def test_bad_options(loader: oocload.Loader, options: dict[str, Any], message: s
         loader.to_keras(**options)
 
 
+def test_text_is_refused_by_name(tmp_path: Path) -> None:
+    oocload.convert({"x": np.zeros((9, 2)), "y": np.array([b"a", b"bc", b"d"] * 3)}, tmp_path / "text.h5")
+    with oocload.Loader(tmp_path / "text.h5", 3) as loader:
+        with pytest.raises(InvalidArgumentError, match=r"field 'y' must have a dtype that Keras has, got \|S2; choose"):
+            loader.to_keras()
+        numbers = loader.map(lambda batch: (batch[0], batch[1] == b"a"))
+        assert len(numbers.to_keras()) == 3
+
+
 @pytest.mark.parametrize(
     ("way", "module", "package"), [("to_keras", "keras", "keras"), ("to_tf", "tf_data", "tensorflow")]
 )

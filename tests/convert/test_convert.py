@@ -321,7 +321,6 @@ class TestBadInput:
         [
             (["abc", "de"], "store text as bytes .np.char.encode., or as tokens .*, or choose another target"),
             (np.array(["2026-01-01"], "datetime64[D]"), "store dates as whole numbers .*, or choose another target"),
-            ({"a": Y, "a/b": Y}, "rename or convert what does not fit, or choose another target"),
         ],
     )
     def test_what_to_do_instead(self, tmp_path: Path, rows: Any, advice: str) -> None:

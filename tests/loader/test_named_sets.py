@@ -109,5 +109,8 @@ def test_a_store_without_sets(tmp_path: Path) -> None:
 
 
 def test_batches_larger_than_the_set(store: Path) -> None:
-    with pytest.raises(oocload.InvalidArgumentError, match="batch_size must"):
-        oocload.Loader(store, batch_size=400, split="validation")
+    with oocload.Loader(store, batch_size=400, split="validation", seed=0) as loader:
+        assert len(loader) == 1
+        assert loader.n_rows == loader.epoch_rows < 400
+    with pytest.raises(oocload.InvalidArgumentError, match="batch_size must be at most the rows of the selection"):
+        oocload.Loader(store, batch_size=400, split="validation", drop_last=True)

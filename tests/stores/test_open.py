@@ -195,6 +195,16 @@ def test_not_a_path() -> None:
         oocload.open(np.zeros((1000, 30)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("url", ["https://a.org/b.h5", "s3://a/b.parquet", "gs://a/b.bin"])
+def test_a_url_is_no_path(url: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        StoreNotFoundError, match="got '.*://.*'; stores and sources are read from a file system: copy it"
+    ):
+        oocload.open(url)
+    with pytest.raises(StoreNotFoundError, match="source must exist, got '.*://a"):
+        oocload.convert(url, tmp_path / "t.h5")
+
+
 def test_zarr_that_lost_its_metadata(tmp_path: Path) -> None:
     path = tmp_path / "m.zarr"
     zarr.open_group(path, mode="w").create_array("x", shape=(4,), dtype="i4")

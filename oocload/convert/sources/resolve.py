@@ -151,7 +151,7 @@ def _arrays_of(source: stores.Paths | Store, fields: Sequence[str] | None) -> di
         return _of_store(_opened(source), fields)
     path, _, inner = os.fspath(source).partition("::")
     if not Path(path).exists():
-        raise StoreNotFoundError(f"source must exist, got {path!r}; nothing lies at that path")
+        raise StoreNotFoundError(f"source must exist, got {path!r}; {stores.why_not_there(path)}")
     name = path.lower().rstrip("/")
     if name.endswith(".npz"):
         members = {m: lambda m=m: NpzSource(path, m) for m in npz_members(path)}
