@@ -55,8 +55,10 @@ def main() -> None:
     parser.add_argument("--x", type=Path, help="images of your own, .npy")
     parser.add_argument("--y", type=Path, help="their labels, 0 and up, .npy")
     args = parser.parse_args()
+    if bool(args.x) != bool(args.y):
+        parser.error("--x and --y must be given together")
     with side_by_side.folder_of(args) as folder:
-        x, y = (args.x, args.y) if args.x and args.y else make_images(folder, any_class(args.rows))
+        x, y = (args.x, args.y) if args.x else make_images(folder, any_class(args.rows))
         store = folder / "train.h5"
         oocload.convert({"x": x, "y": y}, store, overwrite=True)
         n_classes = labelled_store(store).n_classes

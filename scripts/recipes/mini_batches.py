@@ -143,7 +143,7 @@ def main() -> None:
     if bool(args.x) != bool(args.y):
         parser.error("--x and --y must be given together")
     with side_by_side.folder_of(args) as folder:
-        x, y = (args.x, args.y) if args.x and args.y else make_images(folder, any_class(args.rows), contrast=12)
+        x, y = (args.x, args.y) if args.x else make_images(folder, any_class(args.rows), contrast=12)
         store = folder / "train.h5"
         oocload.convert({"x": x, "y": y}, store, overwrite=True)
         known = labelled_store(store)

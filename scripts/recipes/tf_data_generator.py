@@ -104,7 +104,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="Your input ran out of data")  # Keras, where nobody says how many batches
     parser = side_by_side.arguments(__doc__, rows=4_000, memory="24 MiB")
     parser.add_argument("--file", type=Path, help='an HDF5 file of your own: rows "x", and "y", labels from 0')
-    parser.add_argument("--buffer", type=int, default=1024, help="rows in the shuffle buffer (default 1,024)")
+    parser.add_argument(
+        "--buffer", type=side_by_side.positive, default=1024, help="rows in the shuffle buffer (default 1,024)"
+    )
     args = parser.parse_args()
     with side_by_side.folder_of(args) as folder:
         path = args.file or make_h5(folder, by_class(args.rows))

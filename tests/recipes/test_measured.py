@@ -27,6 +27,9 @@ def too_much() -> Outcome:
     raise MemoryError
 
 def killed() -> Outcome:
+    if os.fork() == 0:
+        time.sleep(60)  # is not waited for
+    time.sleep(0.2)
     os.kill(os.getpid(), signal.SIGKILL)
 
 args = side_by_side.arguments(None, 1).parse_args()
@@ -39,7 +42,12 @@ compare({"too much": too_much}, {"held": held}, args, data_nbytes=1 << 20, same=
 def test_ways_apart(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CODE, "--rounds", "2", "--json", str(tmp_path / "figures.json")]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={"PYTHONPATH": f"{RECIPES}:{RECIPES.parents[1]}"}
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env={"PYTHONPATH": f"{RECIPES}:{RECIPES.parents[1]}"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     figures = json.loads((tmp_path / "figures.json").read_text())

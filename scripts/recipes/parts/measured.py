@@ -76,15 +76,30 @@ def measured_apart(way: Way, prepare: Callable[[], None] | None = None, quiet: b
     child = context.Process(target=_measure, args=(way, prepare, quiet, theirs), daemon=False)
     child.start()
     theirs.close()
+    at_fork, pause_s = _status("RssAnon"), 0.05
     of_children = of_child = 0
-    while not ours.poll(0.05):
-        of_children = max(of_children, sum(map(_private_nbytes, _descendants(child.pid))))
-        of_child = max(of_child, _private_nbytes(child.pid))
+    seen: dict[int, int] = {}  # memory of its processes; first the one that was looked at longest ago
+    while not ours.poll(pause_s):
+        start = time.perf_counter()
+        of_child = max(of_child, _status("RssAnon", child.pid) - at_fork)
+        alive = _descendants(child.pid)
+        if not child.is_alive():  # and yet a process that it left may hold the pipe open
+            break
+        seen = {pid: nbytes for pid, nbytes in seen.items() if pid in alive}
+        due = next((pid for pid in alive if pid not in seen), next(iter(seen), None))
+        if due is not None:  # one at a time: the kernel takes 10 ms and more for a process with a framework
+            seen[due] = max(seen.pop(due, 0), _private_nbytes(due))
+            of_children = max(of_children, sum(seen.values()))
+        pause_s = max(0.05, 10 * (time.perf_counter() - start))
     try:
-        answer = ours.recv()
+        answer = ours.recv() if ours.poll() else None
     except EOFError:
         answer = None
     child.join()
+    if answer is None:
+        for pid in seen:  # which it left behind
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     if isinstance(answer, oocload.OocloadError):
         raise answer
     if isinstance(answer, MemoryError) or child.exitcode == -signal.SIGKILL:
@@ -125,9 +140,9 @@ def _map_libraries() -> None:
             populate(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_POPULATE_READ)
 
 
-def _status(name: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) * 1024
+def _status(name: str, pid: int | str | None = "self") -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)  # none of one that ended
 
 
 def _descendants(pid: int | None) -> list[int]:

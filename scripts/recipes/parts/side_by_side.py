@@ -20,7 +20,7 @@ import numpy as np
 import oocload
 from parts.measured import Measured, Outcome, Way, measured_apart
 
-__all__ = ["Outcome", "arguments", "compare", "folder_of", "orders_of", "run"]
+__all__ = ["Outcome", "arguments", "compare", "folder_of", "orders_of", "positive", "run"]
 
 MIB = 2**20
 
@@ -28,12 +28,19 @@ MIB = 2**20
 def arguments(doc: str | None, rows: int, memory: str = "32 MiB") -> argparse.ArgumentParser:
     """Return a parser with the options that every recipe has."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=rows, help=f"of the data that is made (default {rows:,})")
+    parser.add_argument("--rows", type=positive, default=rows, help=f"of the data that is made (default {rows:,})")
     parser.add_argument("--memory", default=memory, help=f"ceiling of oocload (default {memory})")
-    parser.add_argument("--rounds", type=int, default=1, help="run both so many times in turn, and take medians")
+    parser.add_argument("--rounds", type=positive, default=1, help="run both so many times in turn, and take medians")
     parser.add_argument("--dir", type=Path, help="keep the files there (default: a folder that is removed)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     return parser
+
+
+def positive(text: str) -> int:
+    """Return the whole number that an option is given, which must be at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, got {text!r}")
+    return int(text)
 
 
 @contextlib.contextmanager
@@ -48,10 +55,10 @@ def folder_of(args: argparse.Namespace) -> Iterator[Path]:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a recipe; what oocload has to say of wrong input is one line, and the exit status 1."""
+    """Run a recipe; what is wrong with its input or its folders is one line, and the exit status 1."""
     try:
         main()
-    except oocload.OocloadError as error:
+    except (oocload.OocloadError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 
