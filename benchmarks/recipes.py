@@ -35,7 +35,9 @@ ORDER = (
 )
 MIB = 2**20
 
-_COMMAND = re.compile(r"`((?:OMP_NUM_THREADS=1 )?python scripts/recipes/\w+\.py[^`]*)`.*?\n```\n(.*?)```", re.DOTALL)
+_COMMAND = re.compile(
+    r"`((?:OMP_NUM_THREADS=1 )?python scripts/recipes/\w+\.py[^`]*)`(?:.+\n)+\n```\n((?:.*\n)*?)```\n"
+)
 
 
 def measured_command(name: str) -> re.Match[str]:
@@ -52,18 +54,23 @@ def measure(name: str, folder: Path, rows: int | None) -> tuple[str, dict[str, A
     command = ["env", *words, "--json", str(folder / "figures.json")]
     if rows is not None:
         command += ["--rows", str(rows), "--rounds", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{name}: {(done.stdout + done.stderr)[-2000:]}")
-    return done.stdout, json.loads((folder / "figures.json").read_text())
+        raise SystemExit(f"{name}: {(done.stdout + done.stderr).decode()[-2000:]}")
+    return as_shown(done.stdout.decode()), json.loads((folder / "figures.json").read_text())
+
+
+def as_shown(output: str) -> str:
+    """Return what a terminal shows of an output: of a progress bar its last state."""
+    lines = (line.rsplit("\r", 1)[-1].rstrip() for line in output.rstrip().split("\n"))
+    return "\n".join(lines).strip("\n")
 
 
 def write_output(name: str, output: str) -> None:
     """Put what the command printed into its page."""
     found, page = measured_command(name), PAGES / f"{name}.md"
     text = page.read_text()
-    lines = "\n".join(line.rstrip() for line in output.strip().splitlines())
-    page.write_text(f"{text[: found.start(2)]}{lines}\n{text[found.end(2) :]}")
+    page.write_text(f"{text[: found.start(2)]}{output}\n{text[found.end(2) :]}")
 
 
 def line_of(name: str, figures: dict[str, Any]) -> str:

@@ -159,6 +159,8 @@ def main() -> None:
         held_out = np.random.default_rng(2).random(known.n_rows) < 0.1
         with oocload.Loader(known.path, batch_size_of(known), balanced="y", seed=0, memory=args.memory) as loader:
             loader.select(~held_out).close()  # what cannot be read that way is said here
+        with oocload.Loader(known.path, batch_size_of(known), shuffle=False, memory=args.memory) as loader:
+            loader.select(held_out).close()
         old = {
             "balanced, with replacement": partial(with_arrays, known, held_out, oversampled),
             "balanced, until one is exhausted": partial(with_arrays, known, held_out, balanced),

@@ -190,9 +190,14 @@ def main() -> None:
     parser.add_argument("--topic", default=Columns.topic, help="the column of words to be told from the others")
     parser.add_argument("--score", default=Columns.score, help="the column of numbers to be told from the others")
     args = parser.parse_args()
+    if len({args.topic, args.score, *args.numbers}) < 2 + len(set(args.numbers)):
+        parser.error("--topic, --score and --numbers must name columns of their own")
+    if not all(re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII) for name in (args.text, args.topic, args.score)):
+        parser.error("--text, --topic and --score must be of letters, digits, '_', '-' and '.': layers are named so")
     columns = Columns(args.text, tuple(args.numbers), args.topic, args.score)
     with side_by_side.folder_of(args) as folder:
-        files = args.files or make_files(folder / f"parts-{args.rows}", args.rows, columns)
+        made = args.files is None
+        files = make_files(folder / f"parts-{args.rows}", args.rows, columns) if made else args.files
         source = CsvSource(
             files,
             columns=[columns.score],

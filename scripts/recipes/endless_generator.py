@@ -52,7 +52,7 @@ def generate(texts: list[str], labels: np.ndarray, orders: Orders) -> Iterator[t
 
 def with_a_generator(messages: Path, orders: Orders, val_orders: Orders) -> Outcome:
     with messages.open(newline="") as file:
-        lines = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
+        lines = [line for line in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if line][1:]
     texts, labels = [text for _, text in lines], np.array([label == "spam" for label, _ in lines])
     del lines
     steps_per_epoch = (len(orders[0]) + BATCH_SIZE - 1) // BATCH_SIZE  # rounded up: the last batch is smaller

@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 import keras
 import numpy as np
 from parts import side_by_side
+from parts.labelled_store import labelled_store
 from parts.side_by_side import Outcome
 
 import oocload
@@ -109,9 +110,12 @@ def main() -> None:
         oocload.convert({"x": x, "y": y}, store, overwrite=True)
         with oocload.Loader(store, BATCH_SIZE, memory=args.memory) as loader:  # which may have something to say
             field = loader.fields["x"]
-        if len(field.shape) != 3:
-            raise oocload.InvalidArgumentError(f"images must be of height × width, got {field.shape[1:]} in {x}")
-        n_classes = len(oocload.stats(store, "y")["y"].histogram)
+        if len(field.shape) != 3 or min(field.shape[1:]) < 7 or field.dtype != np.uint8:
+            raise oocload.InvalidArgumentError(
+                f"images must be of height × width, each at least 7, and of bytes, got {field.shape[1:]} and "
+                f"{field.dtype} in {x}"
+            )
+        n_classes = labelled_store(store).n_classes
         old = partial(with_arrays, x, y, n_classes, args.shuffle)
         new = partial(with_oocload, store, n_classes, args.shuffle, args.memory)
         same = "" if args.shuffle else "losses"

@@ -136,6 +136,8 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, help="JSON of {id: label}, or CSV with the columns id and label")
     parser.add_argument("--partition", type=Path, help="JSON of {set: [ids]}, or CSV with the columns id and split")
     args = parser.parse_args()
+    if args.folder is None and (args.labels or args.partition):
+        parser.error("--labels and --partition are those of --folder, which must be given too")
     with side_by_side.folder_of(args) as folder:
         samples, labels, partition = args.folder, args.labels, args.partition
         if samples is None:
@@ -145,6 +147,8 @@ def main() -> None:
         store = folder / "samples.h5"
         oocload.convert(source, store, overwrite=True)
         labels = read_labels(store)
+        if np.min(list(labels.values())) < 0:
+            raise oocload.InvalidArgumentError(f"labels of {samples} must be 0 and up, got {min(labels.values())}")
         n_classes = int(np.max(list(labels.values()))) + 1
         train, val = loaders_of(store, n_classes, args.memory)
         with train, val:

@@ -48,7 +48,7 @@ def lstm(n_classes: int) -> keras.Model:
 
 def with_lists(path: Path, columns: tuple[str, str], shuffle: bool) -> Outcome:
     began = time.perf_counter()
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="") as file:
         lines = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     label, text = columns
     names = sorted({line[label] for line in lines})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.running import run_recipe
+from tests.recipes.running import error_of_recipe, run_recipe
 from tests.recipes.stores import check_refusals
 
 
@@ -35,3 +35,5 @@ def test_no_class_is_exhausted(tmp_path: Path) -> None:
 
 def test_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_refusals("balanced_batches", tmp_path, monkeypatch)
+    few = error_of_recipe("balanced_batches", monkeypatch, "--rows", 1000)
+    assert "batch_size must be at most the rows of the selection, " in few  # those held out

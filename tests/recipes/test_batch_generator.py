@@ -28,3 +28,6 @@ def test_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert error("none.npy").startswith(f"StoreNotFoundError: source must exist, got '{tmp_path}/none.npy'")
     assert "fields must have the same number of rows: 'x' has 10, 'y' has 9" in error("x.npy")
+    for wrong in (("--x", "x.npy"), ("--rows", "0"), ("--rounds", "-1")):
+        assert error_of_recipe("batch_generator", monkeypatch, *wrong) == "2"
+    assert "FileExistsError: " in error_of_recipe("batch_generator", monkeypatch, "--dir", tmp_path / "y.npy")

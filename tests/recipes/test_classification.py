@@ -58,7 +58,10 @@ def test_wrong_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     idx("labels-idx1", np.zeros(199, np.uint8))
     assert "fields must have the same number of rows: 'x' has 200, 'y' has 199" in error()
     idx("labels-idx1", np.zeros(200, np.uint8))
-    assert "InvalidArgumentError: images must be of height × width, got (4,)" in error()
+    assert "InvalidArgumentError: images must be of height × width, each at least 7, and of bytes, got (4,)" in error()
+    idx("images-idx3", np.zeros((200, 8, 8), np.uint8))
+    idx("labels-idx1", np.zeros((200, 2), np.uint8))
+    assert "must have one class for each row" in error()
 
 
 def test_wrong_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,3 +60,5 @@ def test_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = error(head.replace("hour", "day") + row, "part-2.csv")
     assert "part-2.csv must have the columns of " in other
     assert "got text, day, links, replies, topic, score" in other
+    for wrong in (("--score", "hour"), ("--topic", "a (kind)")):
+        assert error_of_recipe("csv_padded_batches", monkeypatch, *wrong) == "2"

@@ -49,6 +49,8 @@ def test_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert error("unlabelled").startswith("UnknownFieldError: field 'y' must be one of those in")
     write(tmp_path / "fractions", {i: i / 2 for i in range(128)})
     assert "of field 'y' must be given one whole number a row, got rows of float64" in error("fractions")
+    write(tmp_path / "negative", {i: i % 3 - 1 for i in range(128)})
+    assert "must be 0 and up, got -1" in error("negative")
     write(tmp_path / "sets", numbers, second="test")
     assert "split must be one of the sets of" in error("sets")
 

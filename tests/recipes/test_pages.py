@@ -28,4 +28,5 @@ def test_code_of_the_page(name: str) -> None:
     assert len(blocks) >= 2
     for block in blocks:
         assert without_layout(block) in script, block
-    assert f"python scripts/recipes/{name}.py" in page
+    command = rf"python scripts/recipes/{name}\.py --rows [0-9]+[^`]* --rounds 3"
+    assert re.search(rf"`(OMP_NUM_THREADS=1 )?{command}`(.+\n)+\n```\n", page), "its output must stand right below"

@@ -102,6 +102,8 @@ def compare(
         The results differ.
 
     """
+    if args.json is not None:
+        args.json.touch()  # or what is wrong with the path comes out when all is measured
     ways = {**old, **new}
     rounds = [
         {n: measured_apart(way, prepare=prepare, quiet=k > 0) for n, way in ways.items()} for k in range(args.rounds)
