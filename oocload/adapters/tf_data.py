@@ -54,8 +54,8 @@ def to_tf(loader: BatchSource, pad_last: bool) -> Any:
     if loader.transform is None:
         _check_dtypes(loader)
     if loader.transform is not None or not loader.uniform or loader.tight:
-        return _with_options(loader, _Batches(loader, form, pad_last).dataset())
-    return _with_options(loader, _Slabs(loader, form, pad_last).dataset())
+        return _Batches(loader, form, pad_last).dataset()
+    return _Slabs(loader, form, pad_last).dataset()
 
 
 def _check_dtypes(loader: BatchSource) -> None:
@@ -128,9 +128,10 @@ class _Iterations:
         of the first epoch for that of all.
         """
         if self.whole:
-            return dataset.apply(tf.data.experimental.assert_cardinality(self.n_batches)).prefetch(1)
-        dataset = dataset.prefetch(1)
-        dataset.cardinality = lambda: tf.constant(self.n_batches, tf.int64)
+            dataset = dataset.apply(tf.data.experimental.assert_cardinality(self.n_batches))
+        dataset = _with_options(self.loader, dataset.prefetch(1))
+        if not self.whole:
+            dataset.cardinality = lambda: tf.constant(self.n_batches, tf.int64)
         return dataset
 
 

@@ -121,6 +121,12 @@ def test_resume_in_mid_epoch(path: Path) -> None:
             list(early)
 
 
+def test_resumed_ranks_know_how_many_batches_later_epochs_have(path: Path) -> None:
+    with oocload.Loader(path, BATCH, seed=1, rank=1, world_size=2) as loader:
+        loader.load_state_dict(loader.state_dict(epoch=0, batch=5))
+        assert int(loader.to_tf().cardinality()) == len(loader) == 32
+
+
 def test_transform(path: Path) -> None:
     with oocload.Loader(path, BATCH, shuffle=False, transform=lambda b: (b[0] / 2, b[1])) as loader:
         dataset = loader.to_tf()

@@ -24,7 +24,7 @@ def test_same_loss_at_every_step(tmp_path: Path, drop_last: bool) -> None:
     assert np.mean(loader["result"][steps:]) < np.mean(loader["result"][:steps])
     if not drop_last:
         held = [way["peak_nbytes"] / figures["data_nbytes"] for way in (loader, dataset, stack)]
-        assert held[0] < 1 < held[1] < 2 < held[2]
+        assert held[0] < 0.95 < held[1] < 1.95 < held[2]  # the kernel counts roughly
     assert "losses of all: the same" in shown
 
 
