@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import time
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 import keras
 import numpy as np
 from parts import side_by_side
+from parts.keras_runs import validated
 from parts.labelled_store import labelled_store
 from parts.side_by_side import Outcome
 
@@ -55,7 +55,6 @@ def read(path: Path) -> np.ndarray:
 
 
 def with_arrays(x: Path, y: Path, n_classes: int, shuffle: bool) -> Outcome:
-    began = time.perf_counter()
     images = read(x).astype("float32") / 255  # four times the file, and that twice for a moment
     labels = read(y)
     model = cnn(images.shape[1:], n_classes)
@@ -68,11 +67,10 @@ def with_arrays(x: Path, y: Path, n_classes: int, shuffle: bool) -> Outcome:
         shuffle=shuffle,
         verbose=0,
     ).history
-    return outcome(history, len(images), began)
+    return validated(history, EPOCHS * len(images))
 
 
 def with_oocload(store: Path, n_classes: int, shuffle: bool, memory: str) -> Outcome:
-    began = time.perf_counter()
     as_floats = [ops.scale(1 / 255, dtype="float64"), ops.cast("float32")]  # to the bit what dividing by 255 gives
     with oocload.Loader(store, BATCH_SIZE, shuffle=shuffle, seed=0, memory=memory, ops={"x": as_floats}) as loader:
         n_train = int(loader.n_rows * (1 - HELD_OUT))
@@ -85,13 +83,7 @@ def with_oocload(store: Path, n_classes: int, shuffle: bool, memory: str) -> Out
             shuffle=False,  # it is the loader that shuffles
             verbose=0,
         ).history
-        return outcome(history, loader.n_rows, began)
-
-
-def outcome(history: dict[str, list[float]], n_rows: int, began: float) -> Outcome:
-    seconds = time.perf_counter() - began
-    shown = {"held-out accuracy": f"{history['val_accuracy'][-1]:.4f}"}
-    return Outcome(EPOCHS * n_rows, [history["loss"], history["val_loss"]], seconds, shown)
+        return validated(history, EPOCHS * loader.n_rows)
 
 
 def main() -> None:

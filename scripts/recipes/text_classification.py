@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import csv
 import os
-import time
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 import keras
 import numpy as np
 from parts import side_by_side
+from parts.keras_runs import validated
 from parts.made_messages import make_messages
 from parts.side_by_side import Outcome
 
@@ -47,7 +47,6 @@ def lstm(n_classes: int) -> keras.Model:
 
 
 def with_lists(path: Path, columns: tuple[str, str], shuffle: bool) -> Outcome:
-    began = time.perf_counter()
     with open(path, encoding="utf-8-sig", newline="") as file:
         lines = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     label, text = columns
@@ -69,11 +68,10 @@ def with_lists(path: Path, columns: tuple[str, str], shuffle: bool) -> Outcome:
         shuffle=shuffle,
         verbose=0,
     ).history
-    return outcome(history, len(x), began)
+    return validated(history, EPOCHS * len(x))
 
 
 def with_oocload(store: Path, text: str, shuffle: bool, memory: str) -> Outcome:
-    began = time.perf_counter()
     pad = oocload.Pad(MAXLEN, padding="pre", truncating="post")
     with oocload.Loader(store, BATCH_SIZE, x=text, y="y", ragged=pad, shuffle=shuffle, seed=0, memory=memory) as loader:
         n_train = int(loader.n_rows * (1 - HELD_OUT))
@@ -86,13 +84,7 @@ def with_oocload(store: Path, text: str, shuffle: bool, memory: str) -> Outcome:
             shuffle=False,  # it is the loader that shuffles
             verbose=0,
         ).history
-        return outcome(history, loader.n_rows, began)
-
-
-def outcome(history: dict[str, list[float]], n_rows: int, began: float) -> Outcome:
-    seconds = time.perf_counter() - began
-    shown = {"held-out accuracy": f"{history['val_accuracy'][-1]:.4f}"}
-    return Outcome(EPOCHS * n_rows, [history["loss"], history["val_loss"]], seconds, shown)
+        return validated(history, EPOCHS * loader.n_rows)
 
 
 def main() -> None:
