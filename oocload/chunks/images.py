@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import imagecodecs
@@ -211,7 +212,8 @@ def _is_fast(head: ImageHead) -> bool:
 
 
 def _by_imagecodecs(head: ImageHead, data: bytes, name: str) -> NDArray[Any]:
-    decode = {"jpeg": imagecodecs.jpeg8_decode, "png": imagecodecs.png_decode, "webp": imagecodecs.webp_decode}
+    first_frame = partial(imagecodecs.webp_decode, index=0)  # newer versions give all of them otherwise
+    decode = {"jpeg": imagecodecs.jpeg8_decode, "png": imagecodecs.png_decode, "webp": first_frame}
     try:
         image: NDArray[Any] = decode[head.kind](data)
     except (RuntimeError, ValueError) as exc:

@@ -241,11 +241,12 @@ def _made(path: Path, name: str, new: NewArray, encoding: Encoding, zarr_format:
     """Make an array, unless it is there; return how the keys of its files follow from their numbers."""
     group = zarr.open_group(path, mode="a", zarr_format=zarr_format)
     if name not in group:
+        height, *row_shape = (max(1, n) for n in new.chunk_shape)  # newer zarr takes none of 0
         group.create_array(
             name,
             shape=(0, *new.spec.row_shape),
-            chunks=new.chunk_shape,
-            shards=None if new.chunks_per_shard == 1 else (new.shard_height, *new.spec.row_shape),
+            chunks=(height, *row_shape),
+            shards=None if new.chunks_per_shard == 1 else (new.shard_height, *row_shape),
             dtype=new.spec.dtype,
             chunk_key_encoding=_KEYS[zarr_format],
             **zarr_codecs(encoding, new.spec.dtype, zarr_format),

@@ -5,6 +5,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -165,8 +166,11 @@ def test_rows_without_items(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:The data type")
 def test_what_zarr_writes_and_cannot_read(tmp_path: Path, zarr_format: int) -> None:
     """It is refused when the store is begun, not when all rows are written."""
+    fields_of_kinds: list[Any] = [{"a\\b": "u1"}]
     nested = np.dtype([("p", [("q", "i4"), ("r", "f4")]), ("s", "u1")])
-    for fields in ({"a\\b": "u1"}, {"x": nested} if zarr_format == 2 else {"a\\b": "u1"}):
+    if zarr_format == 2 and tuple(map(int, zarr.__version__.split(".")[:2])) < (3, 2):  # newer ones read it
+        fields_of_kinds.append({"x": nested})
+    for fields in fields_of_kinds:
         with pytest.raises(InvalidArgumentError, match=r"fields must be such as \.zarr can hold"):
             oocload.create(tmp_path / "t.zarr", fields, zarr_format=zarr_format)
     assert os.listdir(tmp_path) == []

@@ -127,7 +127,7 @@ def _frame(path: str, node: Any, name: str) -> dict[str, _Entry]:
             raise StoreFormatError(f"{path}: {name} must have the column {column!r}, which is missing")
         found[f"{name}/{column}"] = _column(path, node, column, f"{name}/{column}")
     if name == "obs" and index in node:
-        found["id"] = _Entry(f"{name}/{index}")
+        found["id"] = _column(path, node, index, f"{name}/{index}")
     return found
 
 
