@@ -142,7 +142,7 @@ def _beside(before: Measured, after: Measured) -> str:
 def _largest_difference(results: list[Any]) -> float:
     first, *others = (np.asarray(result, float) for result in results)
     same_shape = all(other.shape == first.shape for other in others)
-    return float(max(np.abs(first - other).max() for other in others)) if same_shape else float("inf")
+    return float(np.max(np.abs(np.stack(others) - first))) if same_shape else float("inf")  # NaN where one is
 
 
 def _median(found: list[Measured]) -> Measured:
